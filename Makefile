@@ -1,0 +1,59 @@
+# Needs python3 (>= 3.11) and make; everything else is installed into .venv from the pinned lock files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy requires-python \
+  --no-emit-index-url --no-header --no-annotate
+TORCH := torch==2.13.0
+
+.PHONY: help setup demo test bench lock format clean
+
+help:
+	@echo "make demo    compare the lectures' optimizers with optax on handwritten digits"
+	@echo "make test    lint, types and all tests"
+	@echo "make setup   only the environment (.venv)"
+	@echo "make bench   the measurements of docs/measurements.md"
+	@echo "make lock    resolve the lock files again (needs uv)"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.setup: $(VENV)/.made requirements.lock pyproject.toml
+	$(PIP) install -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# torch is a twin in tests and benchmarks only; where it cannot be had, those tests skip and say so.
+$(VENV)/.test: $(VENV)/.setup requirements-test.lock
+	$(PIP) install -r requirements-test.lock
+	$(PIP) install $(TORCH) || echo "torch was not installed: the tests that compare with it will skip"
+	@touch $@
+
+setup: $(VENV)/.setup
+
+demo: setup
+	$(BIN)/jaxopt-lectures compare digits
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:
+	$(LOCK) --extra build pyproject.toml -o requirements.lock
+	$(LOCK) --extra build --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+
+clean:
+	rm -rf $(VENV) results

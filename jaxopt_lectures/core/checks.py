@@ -1,0 +1,110 @@
+"""What raises, and in which words: a range, a scalar, a tree, a leaf."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Number = float | jax.Array
+Schedule = Callable[[Any], Any]
+HyperLike = float | jax.Array | Schedule
+"""What every numeric hyper-parameter accepts: a number, a scalar array (traced is fine), a schedule of the count."""
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A hyper-parameter with the range its numbers must lie in: [low, high), or [low, high] if `closed`."""
+
+    name: str
+    value: HyperLike
+    low: float
+    high: float
+    closed: bool = False
+
+    @property
+    def range(self) -> str:
+        """The range as text, for messages and pages."""
+        end = "]" if self.closed else ")"
+        return f"[{self.low:g}, {self.high:g}{end}"
+
+
+def interval(name: str, value: HyperLike, low: float, high: float = math.inf, *, closed: bool = False) -> Hyper:
+    """Declares a hyper-parameter and checks what can be known now: numbers are, tracers and schedules are not.
+
+    Raises:
+      TypeError: `value` is not a number, a scalar array or a callable.
+      ValueError: a number outside the range, or an array that is not a scalar.
+    """
+    hyper = Hyper(name, value, low, high, closed)
+    if callable(value):
+        return hyper
+    number = known_number(name, value)
+    if number is not None and not (low <= number < high or (closed and number == high)):
+        raise ValueError(f"{name} must lie in {hyper.range}, got {value!r}")
+    return hyper
+
+
+def known_number(name: str, value: Any) -> float | None:
+    """`value` as a float where it is known now, None where it is traced; see `interval` for what raises."""
+    kinds = "a number, a scalar array or a schedule (a callable of the step count)"
+    if isinstance(value, (str, bytes, bool)) or value is None:
+        raise TypeError(f"{name} must be {kinds}, got {value!r}")
+    try:
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {kinds}, got {type(value).__name__} {value!r}") from None
+    if shape != ():
+        raise ValueError(f"{name} must be a scalar, got shape {shape}; to try many values, use jax.vmap over it")
+    if dtype == jnp.bool_ or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{name} must be {kinds}, got dtype {dtype}")
+    return None if isinstance(value, jax.core.Tracer) else float(value)
+
+
+def check_parameters(params: Any) -> None:
+    """Raises TypeError, naming the leaf, unless every leaf of `params` is a real floating-point array."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"parameter{jax.tree_util.keystr(path)} has dtype {dtype}, but only real floating-point parameters "
+                "can be optimized: leave integers out of the tree (optax.masked, nnx.Param only) and split complex "
+                "numbers into real and imaginary parts (optax.contrib.split_real_and_imaginary)"
+            )
+
+
+def same_structure(treedef: Any, updates: Any, other: Any, what: str) -> list[Any]:
+    """Leaves of `other` in the order of `updates`; raises ValueError naming the first path that differs."""
+    try:
+        return treedef.flatten_up_to(other)
+    except (ValueError, TypeError) as error:
+        mine, theirs = _paths(updates), _paths(other)
+        extra = [p for p in mine if p not in theirs]
+        missing = [p for p in theirs if p not in mine]
+        if extra:
+            difference = f"gradient{extra[0]} is not in the {what}"
+        elif missing:
+            difference = f"the {what} have{'' if what.endswith('s') else ' a'} leaf {missing[0]}, the gradients do not"
+        else:
+            difference = f"{jax.tree.structure(updates)} against {jax.tree.structure(other)}"
+        raise ValueError(
+            f"the gradients and the {what} are not trees of the same structure: {difference}; "
+            "give update() the gradients of the parameters that init() saw"
+        ) from error
+
+
+def same_shapes(updates: Any, leaves: list[Any], others: list[Any], what: str) -> None:
+    """Raises ValueError naming the first leaf whose shape differs from its counterpart's."""
+    for index, (leaf, other) in enumerate(zip(leaves, others, strict=True)):
+        if jnp.shape(leaf) != jnp.shape(other):
+            path = _paths(updates)[index]
+            raise ValueError(
+                f"gradient{path} has shape {jnp.shape(leaf)}, {what} {jnp.shape(other)}: "
+                "they must be equal (nothing is broadcast)"
+            )
+
+
+def _paths(tree: Any) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
