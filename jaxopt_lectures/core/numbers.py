@@ -24,6 +24,13 @@ def quotient(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
 
 
+def hypotenuse(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`sqrt(a^2 + b^2)` of non-negative numbers, whose squares may be too large or too small to be stored."""
+    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
+    ratio = jnp.where(jnp.isfinite(large), quotient(small, large), 0)
+    return large * jnp.sqrt(1 + ratio * ratio)
+
+
 def bounded(g: jax.Array, power: int) -> jax.Array:
     """A finite `g` brought so near that `g**power`, summed a million times, is finite; inf and NaN stay as they are.
 

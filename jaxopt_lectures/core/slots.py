@@ -1,0 +1,44 @@
+"""Slots: what an optimizer keeps per parameter, declared so that others can store, shard and test it unasked.
+
+A state class is a NamedTuple whose annotations are the declaration:
+
+    class AdamState(NamedTuple):
+        count: jax.Array     # steps taken so far
+        mu: Signed           # shaped like the parameters
+        nu: NonNegative
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What may be known of a piece of state without knowing the optimizer.
+
+    Attributes:
+      nature: "signed" or "nonnegative"; picks the code in which it may be stored.
+      shape: "parameter" (like its parameter), "scalar" (one number per parameter) or "tree" (one for all of them).
+    """
+
+    nature: Literal["signed", "nonnegative"]
+    shape: Literal["parameter", "scalar", "tree"]
+
+
+Signed = Annotated[Any, Slot("signed", "parameter")]
+NonNegative = Annotated[Any, Slot("nonnegative", "parameter")]
+NonNegativeScalar = Annotated[Any, Slot("nonnegative", "scalar")]
+Shared = Annotated[Any, Slot("signed", "tree")]
+SharedNonNegative = Annotated[Any, Slot("nonnegative", "tree")]
+
+Couples = Literal["element", "matrix", "array", "tree"]
+"""Which elements of the gradient an element of the update may depend on."""
+
+
+@functools.cache
+def declared_slots(state_type: type) -> dict[str, Slot]:
+    """The slots that a state class declares, in the order of its fields; empty for classes that declare none."""
+    hints = get_type_hints(state_type, include_extras=True)
+    found = {name: getattr(hint, "__metadata__", (None,))[0] for name, hint in hints.items()}
+    return {name: slot for name, slot in found.items() if isinstance(slot, Slot)}

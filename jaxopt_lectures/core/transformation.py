@@ -1,0 +1,107 @@
+"""`Transformation`: optax's pair (init, update) that remembers what it was made of; chains and evaluation points."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxopt_lectures.core.checks import Hyper
+from jaxopt_lectures.core.slots import Couples, Slot
+
+
+class Transformation(optax.GradientTransformationExtraArgs):
+    """A pair of pure functions, usable wherever optax takes one, with what wrappers need to know beside it.
+
+    Attributes:
+      init: `init(params) -> state`.
+      update: `update(gradients, state, params=None) -> (updates, state)`; the updates are added to the parameters.
+      rule: the function of one array that it was derived from, None where there is no single one.
+      slots: its live slots by field name.
+      couples: which elements see each other, "tree" where nothing better is known.
+      hypers: its hyper-parameters by argument name.
+      parts: the transformations it is a chain of.
+    """
+
+    rule: Callable[..., Any] | None
+    slots: Mapping[str, Slot]
+    couples: Couples
+    hypers: Mapping[str, Hyper]
+    parts: tuple[optax.GradientTransformation, ...]
+
+    def __new__(
+        cls,
+        init: Callable[..., Any],
+        update: Callable[..., Any],
+        *,
+        rule: Callable[..., Any] | None = None,
+        slots: Mapping[str, Slot] | None = None,
+        couples: Couples = "tree",
+        hypers: Mapping[str, Hyper] | None = None,
+        parts: tuple[optax.GradientTransformation, ...] = (),
+    ) -> "Transformation":
+        """The pair and its declarations."""
+        self = super().__new__(cls, init, update)
+        self.rule, self.couples, self.parts = rule, couples, parts
+        self.slots, self.hypers = slots or {}, hypers or {}
+        return self
+
+
+def chain(*transformations: optax.GradientTransformation) -> Transformation:
+    """Applies transformations one after the other: the updates of each are the gradients of the next.
+
+    Takes ours and optax's. The state is a tuple with one state per part, as in `optax.chain`, and `parts` stay
+    reachable, so that wrappers see through the chain.
+
+    Raises:
+      TypeError: an argument is not an (init, update) pair.
+    """
+    for index, part in enumerate(transformations):
+        if not isinstance(part, optax.GradientTransformation):
+            raise TypeError(
+                f"chain takes transformations, argument {index + 1} is {type(part).__name__} {part!r}; "
+                "was a factory passed instead of what it returns?"
+            )
+    joined = optax.chain(*transformations)
+    return Transformation(joined.init, joined.update, couples=_widest(transformations), parts=transformations)
+
+
+def eval_params(state: Any, params: Any) -> Any:
+    """The weights to evaluate, to save and to publish: `params`, unless a method in `state` steps other weights.
+
+    Args:
+      state: any optimizer state: ours, optax's, chains and wrappers of both.
+      params: the parameters that `update` steps.
+    """
+    return _asked(state, "eval_params", params)
+
+
+def gradient_point(state: Any, params: Any) -> Any:
+    """Where the next gradient is wanted: `params`, unless a method in `state` looks ahead.
+
+    Use it as `jax.grad(loss)(jol.gradient_point(state, params))`; it costs nothing for methods that do not look ahead.
+    """
+    return _asked(state, "gradient_point", params)
+
+
+def _asked(state: Any, question: str, params: Any) -> Any:
+    for part in jax.tree.leaves(state, is_leaf=lambda node: hasattr(node, question)):
+        if hasattr(part, question):
+            params = getattr(part, question)(params)
+    return params
+
+
+def along(function: Callable[..., Any], params: Any, slot: Any) -> Any:
+    """`function(p, s)` for each parameter and its slot; a parameter that a mask took out of the slot stays as it is."""
+    masked = optax.MaskedNode
+    return jax.tree.map(
+        lambda s, p: p if isinstance(s, masked) else function(p, s),
+        slot,
+        params,
+        is_leaf=lambda node: isinstance(node, masked),
+    )
+
+
+def _widest(parts: tuple[optax.GradientTransformation, ...]) -> Couples:
+    order: list[Couples] = ["element", "matrix", "array", "tree"]
+    return max((getattr(part, "couples", "tree") for part in parts), key=order.index, default="element")

@@ -1,0 +1,1 @@
+"""One family a file: source, state, rule, factory, cards."""

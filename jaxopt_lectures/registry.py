@@ -1,0 +1,32 @@
+"""The one list of the optimizers' cards; tables, tests, comparisons and searches read it."""
+
+import difflib
+
+from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, momentum, nesterov, rmsprop
+
+_FAMILIES = (momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamax, amsgrad, lion)
+_CARDS = {card.name: card for family in _FAMILIES for card in family.CARDS}
+
+
+def cards() -> tuple[Card, ...]:
+    """Every card, in the order of the lectures."""
+    return tuple(_CARDS.values())
+
+
+def get(name: str) -> Card:
+    """The card of that name.
+
+    Raises:
+      KeyError: no such optimizer; the message has the nearest name, or all of them.
+    """
+    if name not in _CARDS:
+        raise KeyError(unknown(name, "optimizer", list(_CARDS)))
+    return _CARDS[name]
+
+
+def unknown(name: str, kind: str, known: list[str]) -> str:
+    """One line on a name that does not exist: the nearest one that does, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"no {kind} is called {name!r}; {hint}"
