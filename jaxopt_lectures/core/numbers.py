@@ -37,37 +37,55 @@ def bounded(g: jax.Array, power: int) -> jax.Array:
     In float32 the bound of a square is 1.8e16, in float64 1.3e151. A rule that divides by the root of that square
     steps as far from the bound as it would from beyond it.
     """
-    limit = (float(jnp.finfo(g.dtype).max) / 2**20) ** (1 / power)
-    return jnp.where(jnp.isfinite(g), jnp.clip(g, -limit, limit), g)
+    limit = g.dtype.type((float(jnp.finfo(g.dtype).max) / 2**20) ** (1 / power))
+    return jnp.where(jnp.isfinite(g), jax.lax.clamp(-limit, g, limit), g)
 
 
-def norm(arrays: Sequence[jax.Array]) -> jax.Array:
-    """Euclidean norm of all elements together, finite whenever it can be: no square overflows or vanishes on the way.
+def scaled_norm(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The Euclidean norm of all elements together, as two factors `(unit, size)`, both finite and none of them 0.
 
-    The plain sum of squares is taken first. Only where it left the range of the dtype is it done again on numbers
-    divided by the largest one. The norm is inf if an element is inf, NaN if one is NaN.
+    The plain sum of squares is taken first, with a unit of 1. Only where it left the range of the dtype is it taken
+    again, of the elements divided by the largest. An infinite element counts as the largest number there is, so that
+    it takes the whole direction and the others none. NaN gives NaN.
     """
     dtype = arithmetic_dtype(*[a.dtype for a in arrays])
     wide = [a.astype(dtype) for a in arrays if a.size]
+    one = jnp.ones((), dtype)
     if not wide:
-        return jnp.zeros((), dtype)
-    squares = sum(_sum_of_squares(a) for a in wide)
+        return one, jnp.zeros((), dtype)
+    squares = sum(_sum_of_squares(a, one) for a in wide)
     low = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
 
-    def scaled() -> jax.Array:
+    def again() -> tuple[jax.Array, jax.Array]:
         largest = jnp.max(jnp.stack([_largest(a) for a in wide]))
-        unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-        total = sum(_sum_of_squares(a / unit) for a in wide)
-        return jnp.where(jnp.isfinite(largest), unit * root(total), largest)
+        unit = jnp.where(largest == 0, 1, largest)
+        return unit, root(sum(_sum_of_squares(a, unit) for a in wide))
 
-    return jax.lax.cond(jnp.isfinite(squares) & (squares > low), lambda: jnp.sqrt(squares), scaled)
+    usual = jnp.isfinite(squares) & (squares > low)
+    return jax.lax.cond(usual, lambda: (one, jnp.sqrt(squares)), again)
+
+
+def norm(arrays: Sequence[jax.Array]) -> jax.Array:
+    """The Euclidean norm of all elements together: no square overflows or vanishes on the way; inf if one is inf."""
+    return product(*scaled_norm(arrays))
+
+
+def product(unit: jax.Array, size: jax.Array) -> jax.Array:
+    """The norm whose factors are `unit` and `size`."""
+    return jnp.where(unit >= jnp.finfo(unit.dtype).max, jnp.inf, unit * size)
+
+
+def finite(a: jax.Array) -> jax.Array:
+    """`a` with its infinities as the largest numbers of the dtype; NaN stays."""
+    largest = jnp.finfo(a.dtype).max
+    return jax.lax.clamp(-largest, a, largest)
 
 
 @jax.jit
-def _sum_of_squares(a: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(a))
+def _sum_of_squares(a: jax.Array, unit: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(finite(a) / unit))
 
 
 @jax.jit
 def _largest(a: jax.Array) -> jax.Array:
-    return jnp.max(jnp.abs(a))
+    return jnp.max(jnp.abs(finite(a)))

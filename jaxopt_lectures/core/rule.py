@@ -85,7 +85,8 @@ def from_rule(
       decays: hyper-parameters that weight a running mean. For each such `b` the rule is given `h.b_weight`
         = 1 - b^t, the weight the mean has seen so far (for a schedule one minus the product of all its values).
       ahead: hyper-parameters whose value at the next step the rule is given too, as `h.NAME_next`.
-      shared: `(gradients, s, h) -> new shared slots`, called once a step before the rule, which sees the new ones.
+      shared: `(gradients, s, h) -> values by name`, called once a step before the rule, which sees them in `s`. Those
+        with the name of a shared slot are its new value. Its `s` has the old shared slots and `count`.
       couples: which elements of the gradient an element of the update may depend on.
       powers: highest power of the gradient that is summed: it is kept in the range where that is finite.
       needs_params: the rule reads the parameter, so `update` must be given it.
@@ -147,9 +148,9 @@ def from_rule(
             new_shared[f"log_{name}"], h[f"{name}_weight"] = _weight(h[name], now[f"log_{name}"].astype(widest), t)
         if shared is not None:
             wide = [g.astype(d) for g, d in zip(gradients, dtypes, strict=True)]
-            new_shared |= shared(wide, SimpleNamespace(**now), SimpleNamespace(**h))
-        new_shared = {name: value.astype(now[name].dtype) for name, value in new_shared.items()}
+            new_shared |= shared(wide, SimpleNamespace(count=state.count, **now), SimpleNamespace(**h))
         seen = {name: value for name, value in new_shared.items() if name not in weights}
+        new_shared = {name: new_shared[name].astype(old.dtype) for name, old in now.items()}
 
         scalars = {d: jax.tree.map(lambda x, d=d: x.astype(d), (h, t)) for d in set(dtypes)}
         out = [

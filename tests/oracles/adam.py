@@ -9,9 +9,7 @@ import numpy as np
 from . import at, ratio
 
 
-def adam(
-    w, gradients, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, nesterov=False, bias_correction=True
-):
+def adam(w, gradients, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, nesterov=False, bias_correction=True):
     """Adam: Kingma, Ba 2015, arXiv 1412.6980, algorithm 1 (lectures 000, 002, 003).
 
     m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g*g; w <- w - lr m_hat / (sqrt(v_hat + eps_root) + eps).

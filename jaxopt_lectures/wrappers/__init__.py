@@ -1,0 +1,1 @@
+"""Wrappers change how an optimizer is run, not what it computes."""
