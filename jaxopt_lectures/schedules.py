@@ -1,23 +1,22 @@
 """Schedules: functions of the step count, for learning rates, momenta and every other hyper-parameter.
 
-Each public function returns a schedule: a callable from the number of updates made so far, 0 at the first one, to a
+Each public function returns a schedule: a callable from t, the number of updates made so far (0 at the first), to a
 scalar. The rho_k of the lectures (001, algorithm 8.1 and "scheduled learning"), k = 1, 2, ..., is `schedule(k - 1)`.
 Names, argument order, defaults and values are optax's wherever optax 0.2.8 has the schedule. Said once for all:
 
-*Reading.* Below, `@_schedule` turns a formula `(t, arguments)` into the function `(arguments) -> schedule`. The
-annotations say what an argument is, `Value` or `Steps`, and the interval it must lie in (`Positive`...: (0, inf)).
+*Reading.* `@_schedule` turns a formula `(t, arguments)` into the function `(arguments) -> schedule` that users call.
+The annotation of an argument says what it is, a value or steps, and its range: `PositiveSteps` lie in (0, inf).
 
-*Arguments.* Values (`init_value` at the start, `peak_value` after a warm-up, `end_value` at the end) have the unit of
-what is scheduled. Steps, periods and boundaries count updates and need not be whole. `transition_begin`: steps before
-anything changes, below 0 means 0. Rates, powers and factors have no unit. Each may be a Python number, a NumPy scalar
-or a scalar array, traced too: `jax.vmap` over any of them is a sweep. Only bools, names and None are static.
+*Arguments.* Values (`init_value` at 0, `peak_value` after the warm-up, `end_value` at the end) have the unit of what
+is scheduled. Steps and boundaries count updates and need not be whole. Rates, powers, factors have no unit. Each may
+be a number or a scalar array, traced too, so that `jax.vmap` over any is a sweep; bools, names and None are static.
 
-*Count.* An int, an integer array or a float; below 0 means 0. Differences and remainders are taken in integers where
-count and argument are integers, and the end of a decay comes from (T - t) / T, not 1 - t / T, so that float32 keeps
-its digits to the last step. The result is a scalar of JAX's default float dtype, finite at every count.
+*Count.* An int, an integer array or a float; below 0 means 0. It stays an integer while the steps are integers, and a
+decay ends with (T - t) / T, not 1 - t / T: float32 keeps its digits over long runs. The result is a scalar in JAX's
+default float dtype, finite at every count.
 
-*Raises*, when a schedule is made: ValueError for a number outside its interval, naming argument, interval and value;
-TypeError for what is no number. Traced numbers cannot be checked.
+*Raises* (when a schedule is made, for what is not traced): ValueError for a number outside its range, naming argument,
+range and number, or an array that is not a scalar; TypeError for what is not a number.
 """
 
 import functools
@@ -32,86 +31,57 @@ import numpy as np
 
 from jaxopt_lectures.core.checks import Number, Schedule, known_number
 
-__all__ = [
-    "constant_schedule",
-    "cosine_decay_schedule",
-    "cosine_onecycle_schedule",
-    "cyclic_schedule",
-    "exponential_decay",
-    "inverse_sqrt_schedule",
-    "inverse_time_schedule",
-    "join_schedules",
-    "linear_onecycle_schedule",
-    "linear_schedule",
-    "piecewise_constant_schedule",
-    "piecewise_interpolate_schedule",
-    "polynomial_schedule",
-    "sgdr_schedule",
-    "step_schedule",
-    "sutskever_momentum_schedule",
-    "warm_restarts_schedule",
-    "warmup_constant_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-    "warmup_stable_decay_schedule",
-]
+__all__ = [  # fmt: skip
+    "constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule", "cyclic_schedule", "exponential_decay",
+    "inverse_sqrt_schedule", "inverse_time_schedule", "join_schedules", "linear_onecycle_schedule", "linear_schedule",
+    "piecewise_constant_schedule", "piecewise_interpolate_schedule", "polynomial_schedule", "sgdr_schedule",
+    "step_schedule", "sutskever_momentum_schedule", "warm_restarts_schedule", "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule", "warmup_exponential_decay_schedule", "warmup_stable_decay_schedule",
+]  # fmt: skip
 
-
-def _real(x: Any) -> jax.Array:
-    """`x` in JAX's default float dtype."""
-    return jnp.asarray(float(x) if isinstance(x, (int, np.integer)) else x, jnp.result_type(float))
-
-
-def _number(x: Any) -> jax.Array:
-    """`x` in JAX's default integer dtype if it is an integer that fits, in its default float dtype otherwise."""
-    integer = jnp.result_type(int)
-    known = isinstance(x, (int, np.integer))
-    whole = abs(int(x)) <= jnp.iinfo(integer).max if known else jnp.issubdtype(jnp.result_type(x), jnp.integer)
-    return jnp.asarray(x, integer) if whole else _real(x)
-
-
-Value = Annotated[Number, "(-inf, inf)", _real]
-PositiveValue = Annotated[Number, "(0, inf)", _real]
-NonNegativeValue = Annotated[Number, "[0, inf)", _real]
-Share = Annotated[Number, "[0, 1]", _real]
-Steps = Annotated[Number, "(-inf, inf)", _number]
-PositiveSteps = Annotated[Number, "(0, inf)", _number]
-NonNegativeSteps = Annotated[Number, "[0, inf)", _number]
+Value = Annotated[Number, "(-inf, inf)", "value"]
+PositiveValue = Annotated[Number, "(0, inf)", "value"]
+NonNegativeValue = Annotated[Number, "[0, inf)", "value"]
+Steps = Annotated[Number, "(-inf, inf)", "steps"]
+PositiveSteps = Annotated[Number, "(0, inf)", "steps"]
+NonNegativeSteps = Annotated[Number, "[0, inf)", "steps"]
 Pieces = Mapping[Any, Number] | Iterable[tuple[Number, Number]] | None
 P = ParamSpec("P")
 
 
 def _schedule(formula: Callable[Concatenate[Any, P], jax.Array]) -> Callable[P, Schedule]:
-    """From `formula(t, arguments)` to `(arguments) -> schedule`: checked now, converted to arrays at each call."""
+    """From `formula(t, arguments)` to `(arguments) -> schedule`; checks at once, converts to arrays at each count."""
     _, *parameters = inspect.signature(formula).parameters.values()
     signature = inspect.Signature(parameters, return_annotation=Schedule)
-    convert = {p.name: p.annotation.__metadata__[1] for p in parameters if hasattr(p.annotation, "__metadata__")}
+    marked = {p.name: p.annotation.__metadata__ for p in parameters if hasattr(p.annotation, "__metadata__")}
 
     @functools.wraps(formula)
     def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        for p in parameters:
-            if p.name in convert and not (given[p.name] is None and p.default is None):
-                _check(p.name, given[p.name], p.annotation.__metadata__[0], given)
-            elif get_origin(p.annotation) is Literal and given[p.name] not in get_args(p.annotation):
-                raise ValueError(f"{p.name} must be one of {get_args(p.annotation)}, got {given[p.name]!r}")
+        numbers = {k: marked[k] for k in marked if not (given[k] is None and signature.parameters[k].default is None)}
+        for name, (interval, _) in numbers.items():
+            _check(name, given[name], interval, given)
+        for name, choice in ((p.name, p.annotation) for p in parameters if get_origin(p.annotation) is Literal):
+            if given[name] not in get_args(choice):
+                raise ValueError(f"{name} must be one of {get_args(choice)}, got {given[name]!r}")
+        values, steps = ([k for k, (_, kind) in numbers.items() if kind == wanted] for wanted in ("value", "steps"))
 
         def schedule(count: Any) -> jax.Array:
-            ready = {k: convert[k](v) if k in convert and v is not None else v for k, v in given.items()}
-            return formula(jnp.maximum(_number(count), 0), **ready)
+            t, *converted = _together(count, *(given[k] for k in steps))
+            arrays = dict(zip(steps, converted, strict=True)) | {k: _real(given[k]) for k in values}
+            return formula(jnp.maximum(t, 0), **{**given, **arrays})
 
         return schedule
 
-    make.__signature__ = signature
+    make.__signature__ = signature  # type: ignore[attr-defined]
     return make
 
 
 def _check(name: str, value: Any, interval: str, given: Mapping[str, Any]) -> None:
     """Raises if `value` is known to lie outside `interval`, whose ends are numbers or names of arguments in `given`."""
-    number = _known(name, value)
-    ends = interval[1:-1].split(", ")
+    number, ends = _known(name, value), interval[1:-1].split(", ")
     low, high = (_known(end, given[end]) if end in given else float(end) for end in ends)
     if number is None or low is None or high is None:
         return
@@ -129,43 +99,34 @@ def _known(name: str, value: Any) -> float | None:
         raise TypeError(f"{name} must be a number or a scalar array, got {value!r}") from None
 
 
-def _pair(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
-    """Both as integers if both are, otherwise both as floats."""
-    a, b = _number(a), _number(b)
-    return (a, b) if a.dtype == b.dtype else (_real(a), _real(b))
+def _real(x: Any) -> jax.Array:
+    """`x` in JAX's default float dtype."""
+    return jnp.asarray(float(x) if isinstance(x, (int, np.integer)) else x, jnp.result_type(float))
 
 
-def _difference(a: Any, b: Any) -> jax.Array:
-    a, b = _pair(a, b)
-    return a - b
+def _together(*steps: Any) -> list[jax.Array]:
+    """All in JAX's default integer dtype if all are integers that fit, otherwise all in its default float dtype."""
+    integer = jnp.result_type(int)
+    known = [x for x in steps if isinstance(x, (int, np.integer))]
+    fit = all(abs(int(x)) <= jnp.iinfo(integer).max for x in known)
+    whole = fit and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in steps)
+    return [jnp.asarray(x, integer) if whole else _real(x) for x in steps]
 
 
-def _reached(t: Any, boundary: Any) -> jax.Array:
-    t, boundary = _pair(t, boundary)
-    return t >= boundary
+def _shares(t: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Which share of `steps` lies behind `t` and which ahead, in [0, 1]; without steps all lies behind from 0 on."""
+    length = jnp.where(steps > 0, steps, 1)
+    elapsed = jnp.where(steps > 0, jnp.clip(t, 0, length), (t >= 0).astype(t.dtype))
+    return _real(elapsed) / _real(length), _real(length - elapsed) / _real(length)
 
 
-def _elapsed(t: Any, begin: Any) -> jax.Array:
-    """Steps from `begin` to `t`, 0 before it."""
-    t, begin = _pair(t, begin)
-    if jnp.issubdtype(t.dtype, jnp.integer):  # from a negative begin: stop at the largest integer
-        t = jnp.minimum(t, jnp.iinfo(t.dtype).max + jnp.minimum(begin, 0))
-    return jnp.maximum(t - begin, 0)
+def _line(t: jax.Array, start: Any, end: Any, steps: jax.Array) -> jax.Array:
+    behind, ahead = _shares(t, steps)
+    return jnp.where(steps > 0, start * ahead + end * behind, start)
 
 
-def _shares(t: Any, steps: Any, begin: Any = 0) -> tuple[jax.Array, jax.Array]:
-    """Which share of the `steps` from `begin` on lies behind `t`, and which ahead; without steps, all at once."""
-    elapsed, length = _pair(_elapsed(t, begin), jnp.where(_number(steps) > 0, steps, 1))
-    elapsed = jnp.minimum(elapsed, length)
-    behind, ahead = _real(elapsed) / _real(length), _real(length - elapsed) / _real(length)
-    over = _real(_reached(t, begin))
-    return jnp.where(steps > 0, behind, over), jnp.where(steps > 0, ahead, 1 - over)
-
-
-def _periods(t: jax.Array, period: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How many whole periods lie behind `t`, and the steps since the last one ended."""
-    t, period = _pair(t, jnp.where(period > 0, period, 1))
-    return jnp.divmod(t, period)
+def _mix(end: Any, start: Any, weight: jax.Array) -> jax.Array:
+    return start * weight + end * (1 - weight)
 
 
 def _power(base: jax.Array, exponent: Any) -> jax.Array:
@@ -175,65 +136,43 @@ def _power(base: jax.Array, exponent: Any) -> jax.Array:
 
 
 def _half_wave(share: jax.Array) -> jax.Array:
-    """`(1 - cos(pi share)) / 2`, without its cancellation near 0."""
+    """`(1 - cos(pi share)) / 2`, from 0 to 1, without the cancellation near 0."""
     return jnp.square(jnp.sin(jnp.pi / 2 * share))
 
 
-def _mix(end: Any, start: Any, weight: jax.Array) -> jax.Array:
-    """`end` at weight 0, `start` at weight 1."""
-    return start * weight + end * (1 - weight)
-
-
-def _geometric(first: jax.Array, ratio: jax.Array, exponent: jax.Array) -> jax.Array:
-    """`first * ratio ** exponent` for ratio > 0, which stops growing ten orders of magnitude before it overflows."""
-    growth = jnp.where(ratio > 1, ratio, 2)
+def _exponential(t: Any, first: Any, steps: Any, rate: Any, staircase: bool, bound: Any = None) -> jax.Array:
+    """`first * rate ** (t / steps)` up to `bound`; growth stops ten orders of magnitude before it would overflow."""
+    decays, length = (steps > 0) & (rate > 0), jnp.where(steps > 0, steps, 1)
+    elapsed, ratio = jnp.maximum(t, 0), jnp.where(rate > 0, rate, 1)
+    exponent = _real(elapsed // length) if staircase else _real(elapsed) / _real(length)
     room = jnp.log(float(jnp.finfo(first.dtype).max) * 1e-10 / jnp.maximum(jnp.abs(first), 1))
-    largest = jax.lax.stop_gradient(jnp.maximum(room / jnp.log(growth), 0))
-    return first * ratio ** jnp.where(ratio > 1, jnp.minimum(exponent, largest), exponent)
+    largest = jax.lax.stop_gradient(room / jnp.log(jnp.where(ratio > 1, ratio, 2)))
+    value = first * ratio ** jnp.where(ratio > 1, jnp.minimum(exponent, largest), exponent)
+    if bound is not None:
+        value = jnp.where(rate < 1, jnp.maximum(value, bound), jnp.minimum(value, bound))
+    return jnp.where(decays, value, first)
 
 
-def _line(t: Any, start: Any, end: Any, steps: Any, begin: Any = 0) -> jax.Array:
-    behind, ahead = _shares(t, steps, begin)
-    return jnp.where(steps > 0, start * ahead + end * behind, start)
-
-
-def _exponential(t: Any, init: Any, steps: Any, rate: Any, begin: Any, staircase: bool, end: Any) -> jax.Array:
-    length = jnp.where(steps > 0, steps, 1)
-    elapsed = _elapsed(t, jnp.maximum(begin, 0))
-    exponent = _real(_periods(elapsed, length)[0]) if staircase else _real(elapsed) / _real(length)
-    value = _geometric(init, jnp.where(rate > 0, rate, 1), exponent)
-    if end is not None:
-        value = jnp.where(rate < 1, jnp.maximum(value, end), jnp.minimum(value, end))
-    return jnp.where((steps > 0) & (rate > 0), value, init)
-
-
-def _through(t: Any, points: Sequence[tuple[Any, Any]], shape: str) -> jax.Array:
-    """The curve through `points`, pairs (count, value) in order of their counts; constant after the last."""
+def _through(t: jax.Array, points: Sequence[tuple[Any, Any]], shape: str) -> jax.Array:
+    """The curve through `points`, (count, value) in order of their counts; constant after the last."""
     value = points[0][1]
     for (begin, start), (end, stop) in pairwise(points):
-        behind, ahead = _shares(t, _difference(end, begin), begin)
+        behind, ahead = _shares(t - begin, end - begin)
         if shape == "cosine":
             behind, ahead = _half_wave(behind), _half_wave(ahead)
-        value = jnp.where(_reached(t, begin), start * ahead + stop * behind, value)
+        value = jnp.where(t >= begin, start * ahead + stop * behind, value)
     return value
-
-
-def _part(share: Any, steps: Any) -> Any:
-    """`share * steps`, rounded down; in Python's floats if both are known, as optax does it."""
-    if isinstance(share, jax.core.Tracer) or isinstance(steps, jax.core.Tracer):
-        return jnp.floor(_real(share) * _real(steps)).astype(jnp.result_type(int))
-    return int(float(share) * float(steps))
 
 
 def _pieces(given: Pieces) -> list[tuple[Number, Number]]:
     try:
-        pieces = [(b, s) for b, s in (given.items() if isinstance(given, Mapping) else given or ())]
+        pieces = [(b, s) for b, s in (given.items() if isinstance(given, Mapping) else () if given is None else given)]
     except (TypeError, ValueError):
         wanted = "a dict {boundary: scale} or a sequence of pairs (boundary, scale)"
         raise TypeError(f"boundaries_and_scales must be {wanted}, got {given!r}") from None
-    for i, (boundary, scale) in enumerate(pieces):
-        _check(f"boundaries_and_scales: boundary {i}", boundary, "(-inf, inf)", {})
-        _check(f"boundaries_and_scales: scale {i}", scale, "[0, inf)", {})
+    for boundary, scale in pieces:
+        _check("each boundary in boundaries_and_scales", boundary, "(-inf, inf)", {})
+        _check("each scale in boundaries_and_scales", scale, "[0, inf)", {})
     return pieces
 
 
@@ -247,34 +186,35 @@ def constant_schedule(t: Any, value: Value) -> jax.Array:
 def linear_schedule(
     t: Any, init_value: Value, end_value: Value, transition_steps: Steps, transition_begin: Steps = 0
 ) -> jax.Array:
-    """A straight line: `init + (end - init) (t - begin) / steps`; `init` for ever if `transition_steps <= 0`.
+    """A straight line from `transition_begin` on: `init + (end - init) (t - begin) / steps`; `init` if `steps <= 0`.
 
-    With (rho_0, rho_tau, tau) it is the usual rate of lecture 001's algorithm 8.1.
+    With (rho_0, rho_tau, tau) it is the usual learning rate of lecture 001's algorithm 8.1.
     Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning", 2016, equation 8.14.
     """
-    return _line(t, init_value, end_value, transition_steps, jnp.maximum(transition_begin, 0))
+    return _line(t - jnp.maximum(transition_begin, 0), init_value, end_value, transition_steps)
 
 
 @_schedule
 def polynomial_schedule(
-    t: Any,
-    init_value: Value,
-    end_value: Value,
-    power: NonNegativeValue,
-    transition_steps: Steps,
-    transition_begin: Steps = 0,
-) -> jax.Array:
-    """A power of what is left: `end + (init - end) (1 - (t - begin) / steps)^power`; steps as in `linear_schedule`."""
-    _, ahead = _shares(t, transition_steps, jnp.maximum(transition_begin, 0))
+    t: Any, init_value: Value, end_value: Value, power: NonNegativeValue, transition_steps: Steps,
+    transition_begin: Steps = 0
+) -> jax.Array:  # fmt: skip
+    """A power of what is left: `end + (init - end) (1 - (t - begin) / steps)^power`; `init` if `steps <= 0`."""
+    _, ahead = _shares(t - jnp.maximum(transition_begin, 0), transition_steps)
     return jnp.where(transition_steps > 0, _mix(end_value, init_value, _power(ahead, power)), init_value)
 
 
 def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Pieces = None) -> Schedule:
-    """`init_value` times the scales of all boundaries `<= t`.
+    """`init_value` times the scales of all boundaries up to t.
 
-    Args:
-      init_value: the value before the first boundary.
-      boundaries_and_scales: a dict {boundary: scale}, or pairs (boundary, scale) whose boundaries may be traced;
-        scales in [0, inf).
+    `boundaries_and_scales`: a dict {boundary: scale}, or pairs (boundary, scale), whose boundaries may be traced;
+    the order does not matter; scales in [0, inf).
     """
-    start, pieces = constant_schedule(init_value), _pieces(boundaries_and_scales)
+    first, pieces = constant_schedule(value=init_value), _pieces(boundaries_and_scales)
+
+    def schedule(count: Any) -> jax.Array:
+        t, *boundaries = _together(count, *(b for b, _ in pieces))
+        scales = [jnp.where(t >= b, _real(s), 1) for b, (_, s) in zip(boundaries, pieces, strict=True)]
+        return functools.reduce(jnp.multiply, scales, first(count))
+
+    return schedule

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Number = float | jax.Array
 Schedule = Callable[[Any], Any]
@@ -50,15 +51,14 @@ def interval(name: str, value: HyperLike, low: float, high: float = math.inf, *,
 def known_number(name: str, value: Any) -> float | None:
     """`value` as a float where it is known now, None where it is traced; see `interval` for what raises."""
     kinds = "a number, a scalar array or a schedule (a callable of the step count)"
-    if isinstance(value, (str, bytes, bool)) or value is None:
-        raise TypeError(f"{name} must be {kinds}, got {value!r}")
-    try:
-        shape, dtype = jnp.shape(value), jnp.result_type(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {kinds}, got {type(value).__name__} {value!r}") from None
-    if shape != ():
-        raise ValueError(f"{name} must be a scalar, got shape {shape}; to try many values, use jax.vmap over it")
-    if dtype == jnp.bool_ or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray, np.generic, jax.Array)):
+        raise TypeError(f"{name} must be {kinds}, got {type(value).__name__} {value!r}")
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"{name} must be a scalar, got shape {jnp.shape(value)}; to try many values, use jax.vmap over it"
+        )
+    dtype = jnp.result_type(value)
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(f"{name} must be {kinds}, got dtype {dtype}")
     return None if isinstance(value, jax.core.Tracer) else float(value)
 
