@@ -1,8 +1,16 @@
-"""Optimizers for JAX that can be read, trusted and compared. `import jaxopt_lectures as jol`."""
+"""Optimizers for JAX that can be read, trusted and compared.
+
+    import jaxopt_lectures as jol
+
+    tx = jol.chain(jol.clip_by_global_norm(1.0), jol.adamw(jol.cosine_decay_schedule(3e-3, 1000)))
+    state = tx.init(params)
+    updates, state = tx.update(gradients, state, params)
+    params = jol.apply_updates(params, updates)
+"""
 
 from optax import apply_updates
 
-from jaxopt_lectures import registry
+from jaxopt_lectures import registry, schedules
 from jaxopt_lectures.clipping import (
     adaptive_grad_clip,
     clip,
@@ -22,3 +30,5 @@ from jaxopt_lectures.optimizers.momentum import momentum, sgd
 from jaxopt_lectures.optimizers.nesterov import nesterov
 from jaxopt_lectures.optimizers.rmsprop import rmsprop
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
+
+globals().update({name: getattr(schedules, name) for name in schedules.__all__})

@@ -55,13 +55,13 @@ def value_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
 
 
 def global_norm_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
-    """g min(1, max_norm / |g|), the norm of all arrays together."""
+    """Steps `g min(1, max_norm / |g|)`, the norm of all arrays together."""
     del p, t
     return shrunk(g, s.unit, s.size, h.max_norm), {}
 
 
 def block_rms_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
-    """g / max(1, rms(g) / threshold), array by array."""
+    """Steps `g / max(1, rms(g) / threshold)`, array by array."""
     del s, p, t
     unit, size = scaled_norm([g])
     return shrunk(g, unit, size / math.sqrt(max(g.size, 1)), h.threshold), {}
@@ -78,7 +78,7 @@ def adaptive_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, axis: Any) -> Any:
 
 
 def percentile_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
-    """g min(1, threshold / |g|), the threshold a percentile of the norms seen."""
+    """Steps `g min(1, threshold / |g|)`, the threshold a percentile of the norms seen."""
     del p, h, t
     return shrunk(g, s.unit, s.size, s.threshold), {}
 

@@ -20,7 +20,7 @@ class Range:
 class Twin:
     """The optax optimizer that takes the same steps.
 
-    `call` is the expression a reader can paste, `factory` takes our keyword arguments and builds it.
+    `call` is the expression a reader can paste; `factory` builds it from those of our arguments that optax has too.
     """
 
     call: str

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Number = float | jax.Array
-Schedule = Callable[[Any], Any]
-HyperLike = float | jax.Array | Schedule
+Number: TypeAlias = float | jax.Array
+Schedule: TypeAlias = Callable[[Any], Any]
+HyperLike: TypeAlias = Number | Schedule
 """What every numeric hyper-parameter accepts: a number, a scalar array (traced is fine), a schedule of the count."""
 
 

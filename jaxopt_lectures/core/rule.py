@@ -29,13 +29,13 @@ from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded
 from jaxopt_lectures.core.slots import Couples, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
 
-Scalars = dict[str, jax.Array]
-SharedStep = Callable[[Sequence[jax.Array], SimpleNamespace, SimpleNamespace], Scalars]
+Arrays = dict[str, Any]
+SharedStep = Callable[[Sequence[jax.Array], SimpleNamespace, SimpleNamespace], Arrays]
 
 
 @dataclass(frozen=True)
-class _Leaf:
-    """What is the same for all leaves of one transformation: the static part of the inner `jax.jit`."""
+class _Formula:
+    """What is the same for all leaves of a transformation: the static argument of the inner `jax.jit`."""
 
     rule: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
@@ -43,20 +43,20 @@ class _Leaf:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(leaf: _Leaf, g: Any, slots: dict[str, Any], shared: Scalars, p: Any, h: Scalars, t: Any) -> Any:
+def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: Arrays, t: Any) -> Any:
     """One rule on one array, widened to the arithmetic dtype and back. Equal leaves find their trace in the cache."""
     dtype = t.dtype
     wide = g.astype(dtype)
-    wide = bounded(wide, leaf.powers) if leaf.powers > 1 else wide
+    wide = bounded(wide, formula.powers) if formula.powers > 1 else wide
     s = SimpleNamespace(**{name: slot.astype(dtype) for name, slot in {**slots, **shared}.items()})
     p = None if p is None else p.astype(dtype)
-    update, new = leaf.rule(wide, s, p, SimpleNamespace(**h), t, **dict(leaf.options))
+    update, new = formula.rule(wide, s, p, SimpleNamespace(**h), t, **dict(formula.options))
     return update.astype(g.dtype), {name: new[name].astype(slot.dtype) for name, slot in slots.items()}
 
 
 def from_rule(
     rule: Callable[..., Any],
-    state_type: type,
+    state_type: Any,
     hypers: Sequence[Hyper] = (),
     *,
     options: Mapping[str, Any] | None = None,
@@ -97,96 +97,147 @@ def from_rule(
       TypeError: integer or complex parameters, from `init`, naming the leaf.
       ValueError: gradients of another structure or shape than the parameters, from `update`, naming the leaf.
     """
-    live = {name: slot for name, slot in declared_slots(state_type).items() if name not in without}
-    weights = [name for name in live if name.startswith("log_")]
-    own = {name: slot for name, slot in live.items() if slot.shape != "tree"}
-    by_name = {hyper.name: hyper.value for hyper in hypers}
-    leaf = _Leaf(rule, tuple(sorted((options or {}).items())), powers)
-    initial, dtypes = initial or {}, {k: v for k, v in (dtypes or {}).items() if v is not None}
-
-    def init(params: Any) -> Any:
-        check_parameters(params)
-        first = SimpleNamespace(**_resolve(by_name, 0, ahead))
-        fields: dict[str, Any] = dict.fromkeys(state_type._fields)  # type: ignore[attr-defined]
-        fields["count"] = jnp.zeros((), jnp.int32)
-        for name, slot in live.items():
-            value = initial.get(name, 0.0)
-            value = value(first) if isinstance(value, FunctionType) else value
-            if slot.shape == "tree":
-                dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
-                fields[name] = jnp.asarray(value, dtype)
-            else:
-                fields[name] = _new_slot(params, name, slot, value, dtypes.get(name))
-        return state_type(**fields)
-
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        del extra
-        if needs_params and params is None:
-            raise ValueError(f"{_title(rule)} reads the parameters: call update(gradients, state, params)")
-        gradients, treedef = jax.tree.flatten(updates)
-        slots = {name: same_structure(treedef, updates, getattr(state, name), f"slots {name!r}") for name in own}
-        for name, slot in own.items():
-            if slot.shape == "parameter":
-                same_shapes(updates, gradients, slots[name], f"slot {name!r}")
-        read: list[Any] = [None] * len(gradients)
-        if params is not None:
-            read = same_structure(treedef, updates, params, "parameters")
-            same_shapes(updates, gradients, read, "the parameter")
-        read = _masked(read, treedef, updates, params, params_mask) if needs_params else [None] * len(gradients)
-        columns = [dict(zip(slots, column, strict=True)) for column in zip(*slots.values(), strict=True)]
-        columns = columns or [{}] * len(gradients)
-        dtypes = [
-            arithmetic_dtype(*[x.dtype for x in (g, p, *c.values()) if x is not None])
-            for g, p, c in zip(gradients, read, columns, strict=True)
-        ]
-        widest = arithmetic_dtype(*dtypes)
-
-        h = {k: jnp.asarray(v, widest) for k, v in _resolve(by_name, state.count, ahead).items()}
-        now = {name: getattr(state, name) for name, slot in live.items() if slot.shape == "tree"}
-        new_shared, t = dict(now), state.count.astype(widest) + 1
-        for name in decays:
-            new_shared[f"log_{name}"], h[f"{name}_weight"] = _weight(h[name], now[f"log_{name}"].astype(widest), t)
-        if shared is not None:
-            wide = [g.astype(d) for g, d in zip(gradients, dtypes, strict=True)]
-            new_shared |= shared(wide, SimpleNamespace(count=state.count, **now), SimpleNamespace(**h))
-        seen = {name: value for name, value in new_shared.items() if name not in weights}
-        new_shared = {name: new_shared[name].astype(old.dtype) for name, old in now.items()}
-
-        scalars = {d: jax.tree.map(lambda x, d=d: x.astype(d), (h, t)) for d in set(dtypes)}
-        out = [
-            _step(leaf, g, slot, seen, p, *scalars[d])
-            for g, slot, p, d in zip(gradients, columns, read, dtypes, strict=True)
-        ]
-        fields: dict[str, Any] = dict.fromkeys(state_type._fields)  # type: ignore[attr-defined]
-        fields |= new_shared | {name: treedef.unflatten([new[name] for _, new in out]) for name in own}
-        fields["count"] = optax.safe_increment(state.count)
-        return treedef.unflatten([u for u, _ in out]), state_type(**fields)
-
+    slots = {name: slot for name, slot in declared_slots(state_type).items() if name not in without}
+    lifted = _Lifted(
+        formula=_Formula(rule, tuple(sorted((options or {}).items())), powers),
+        state_type=state_type,
+        own={name: slot for name, slot in slots.items() if slot.shape != "tree"},
+        common=[name for name, slot in slots.items() if slot.shape == "tree"],
+        hypers={hyper.name: hyper.value for hyper in hypers},
+        initial=initial or {},
+        dtypes=dtypes or {},
+        decays=decays,
+        ahead=ahead,
+        shared=shared,
+        needs_params=needs_params,
+        params_mask=params_mask,
+    )
     return Transformation(
-        init,
-        update,
+        lifted.init,
+        lifted.update,
         rule=rule,
-        slots=live,
+        slots=slots,
         couples=couples,
         hypers={hyper.name: hyper for hyper in hypers},
     )
 
 
-def _resolve(by_name: Mapping[str, Any], count: Any, ahead: Sequence[str]) -> dict[str, Any]:
-    """Every hyper-parameter's value at `count`, and at the next count for those in `ahead`."""
+@dataclass(frozen=True, eq=False)
+class _Lifted:
+    """A rule over trees: the arguments of `from_rule`, and the two functions that follow from them."""
 
-    def value(name: str, at: Any) -> Any:
-        found = by_name[name]
-        found = found(at) if callable(found) else found
-        if np.shape(found) != ():
-            raise ValueError(f"the schedule of {name} returned shape {np.shape(found)}, expected a scalar")
-        return found
+    formula: _Formula
+    state_type: Any
+    own: Mapping[str, Slot]
+    common: Sequence[str]
+    hypers: Mapping[str, Any]
+    initial: Mapping[str, Any]
+    dtypes: Mapping[str, Any]
+    decays: Sequence[str]
+    ahead: Sequence[str]
+    shared: SharedStep | None
+    needs_params: bool
+    params_mask: Any
 
-    now = {name: value(name, count) for name in by_name}
-    return now | {f"{name}_next": value(name, count + 1) for name in ahead}
+    def init(self, params: Any) -> Any:
+        """The first state."""
+        check_parameters(params)
+        first = {name: self._first(name) for name in (*self.own, *self.common)}
+        dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
+        common = {name: jnp.asarray(first[name], dtype) for name in self.common}
+        own = {
+            name: new_slot(params, name, slot, first[name], self.dtypes.get(name)) for name, slot in self.own.items()
+        }
+        return self._state(jnp.zeros((), jnp.int32), own | common)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        """One step: what to add to the parameters, and the next state."""
+        del extra
+        gradients, treedef = jax.tree.flatten(updates)
+        slots = self._slots(gradients, treedef, updates, state)
+        read = self._read(gradients, treedef, updates, params)
+        dtypes = [
+            arithmetic_dtype(*[x.dtype for x in (g, *s.values(), p) if x is not None])
+            for g, s, p in zip(gradients, slots, read, strict=True)
+        ]
+        common, seen, h, t = self._scalars(gradients, dtypes, state)
+        cast = {dtype: jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), (h, t)) for dtype in set(dtypes)}
+        out = [
+            _step(self.formula, g, s, seen, p, *cast[dtype])
+            for g, s, p, dtype in zip(gradients, slots, read, dtypes, strict=True)
+        ]
+        own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
+        return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(state.count), own | common)
+
+    def _state(self, count: jax.Array, fields: Arrays) -> Any:
+        return self.state_type(**dict.fromkeys(self.state_type._fields) | {"count": count} | fields)
+
+    def _first(self, name: str) -> Any:
+        value = self.initial.get(name, 0.0)
+        return value(self._values(jnp.zeros((), jnp.int32))) if isinstance(value, FunctionType) else value
+
+    def _values(self, count: jax.Array) -> SimpleNamespace:
+        """The hyper-parameters at `count`, and at the next count for those announced ahead."""
+        now = {name: value_at(name, value, count) for name, value in self.hypers.items()}
+        coming = {f"{name}_next": value_at(name, self.hypers[name], count + 1) for name in self.ahead}
+        return SimpleNamespace(**now, **coming)
+
+    def _slots(self, gradients: list[Any], treedef: Any, updates: Any, state: Any) -> list[Arrays]:
+        """The slots of each leaf, by name."""
+        columns = {}
+        for name, slot in self.own.items():
+            columns[name] = same_structure(treedef, updates, getattr(state, name), f"slots {name!r}")
+            if slot.shape == "parameter":
+                same_shapes(updates, gradients, columns[name], f"slot {name!r}")
+        return [{name: columns[name][index] for name in columns} for index in range(len(gradients))]
+
+    def _read(self, gradients: list[Any], treedef: Any, updates: Any, params: Any) -> list[Any]:
+        """The parameter of each leaf: None if the rule does not read it, a scalar 0 where the mask leaves it out."""
+        if params is None:
+            if self.needs_params:
+                name = self.formula.rule.__name__.removesuffix("_rule")
+                raise ValueError(f"{name} reads the parameters: call update(gradients, state, params)")
+            return [None] * len(gradients)
+        leaves = same_structure(treedef, updates, params, "parameters")
+        same_shapes(updates, gradients, leaves, "the parameter")
+        if not self.needs_params:
+            return [None] * len(gradients)
+        if self.params_mask is None:
+            return leaves
+        mask = self.params_mask(params) if callable(self.params_mask) else self.params_mask
+        flags, maskdef = jax.tree.flatten(mask)
+        wide = [
+            flag
+            for flag, part in zip(flags, maskdef.flatten_up_to(updates), strict=True)
+            for _ in jax.tree.leaves(part)
+        ]
+        return [p if flag else np.zeros((), p.dtype) for p, flag in zip(leaves, wide, strict=True)]
+
+    def _scalars(self, gradients: list[Any], dtypes: list[Any], state: Any) -> tuple[Arrays, Arrays, Arrays, jax.Array]:
+        """What all leaves share: the new shared slots, what the rule sees of them, the hyper-parameters, the step."""
+        dtype = arithmetic_dtype(*dtypes)
+        h = {name: jnp.asarray(value, dtype) for name, value in vars(self._values(state.count)).items()}
+        t = state.count.astype(dtype) + 1
+        old = {name: getattr(state, name) for name in self.common}
+        new = dict(old)
+        for name in self.decays:
+            new[f"log_{name}"], h[f"{name}_weight"] = weight(h[name], old[f"log_{name}"].astype(dtype), t)
+        if self.shared is not None:
+            wide = [g.astype(d) for g, d in zip(gradients, dtypes, strict=True)]
+            new |= self.shared(wide, SimpleNamespace(count=state.count, **old), SimpleNamespace(**h))
+        seen = {name: value for name, value in new.items() if name.removeprefix("log_") not in self.decays}
+        return {name: new[name].astype(old[name].dtype) for name in self.common}, seen, h, t
 
 
-def _weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def value_at(name: str, value: Any, count: jax.Array) -> Any:
+    """The hyper-parameter's value at `count`."""
+    value = value(count) if callable(value) else value
+    if np.shape(value) != ():
+        raise ValueError(f"the schedule of {name} returned shape {np.shape(value)}, expected a scalar")
+    return value
+
+
+def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The new mean of log b over the steps so far, and 1 - b^t, the weight that a running mean has seen.
 
     `1 - b**t` cancels in float32, and is wrong when b changes. The mean of the logarithms stays exactly log b while b
@@ -197,7 +248,7 @@ def _weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array,
     return mean_log, -jnp.expm1(t * mean_log)
 
 
-def _new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
+def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
     """One slot for every parameter: `value` everywhere, or leaf by leaf if it is a tree like the parameters."""
 
     def one(p: Any, v: Any) -> jax.Array:
@@ -208,23 +259,6 @@ def _new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any
             raise ValueError(f"initial {name!r} has shape {jnp.shape(v)} where the parameter has {jnp.shape(p)}")
         return jnp.full_like(jnp.asarray(p), v, dtype=kept)
 
-    is_tree = jax.tree.structure(value) != jax.tree.structure(0)
-    return jax.tree.map(one, params, value) if is_tree else jax.tree.map(lambda p: one(p, value), params)
-
-
-def _masked(read: list[Any], treedef: Any, updates: Any, params: Any, mask: Any) -> list[Any]:
-    """The parameters, with a scalar 0 in the place of those that the mask leaves out."""
-    if mask is None:
-        return read
-    mask = mask(params) if callable(mask) else mask
-    flags = [flag for flag, part in zip(*_prefix(mask, updates), strict=True) for _ in jax.tree.leaves(part)]
-    return [p if flag else np.zeros((), p.dtype) for p, flag in zip(read, flags, strict=True)]
-
-
-def _prefix(mask: Any, tree: Any) -> tuple[list[Any], list[Any]]:
-    flags, treedef = jax.tree.flatten(mask)
-    return flags, treedef.flatten_up_to(tree)
-
-
-def _title(rule: Callable[..., Any]) -> str:
-    return rule.__name__.removesuffix("_rule")
+    if jax.tree.structure(value) == jax.tree.structure(0):
+        return jax.tree.map(lambda p: one(p, value), params)
+    return jax.tree.map(one, params, value)

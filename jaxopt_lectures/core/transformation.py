@@ -62,7 +62,7 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
                 f"chain takes transformations, argument {index + 1} is {type(part).__name__} {part!r}; "
                 "was a factory passed instead of what it returns?"
             )
-    joined = optax.chain(*transformations)
+    joined = optax.chain(*transformations) if transformations else optax.identity()
     return Transformation(joined.init, joined.update, couples=_widest(transformations), parts=transformations)
 
 

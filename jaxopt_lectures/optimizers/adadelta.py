@@ -102,7 +102,7 @@ CARDS = (
         lectures=("002 AdaDelta and its algorithm 1",),
         errata=(
             "002's text has eps outside the root: on w^2/2 halving w takes 4739 steps instead of 131.",
-            "002's listing lacks the numerator RMS[dx] and the minus sign: on w^2/2 from 1 it climbs to 96 in 50 steps.",
+            "002's listing lacks the numerator RMS[dx] and the minus sign: on w^2/2 from 1 it reaches 96 in 50 steps.",
             "The listing stands on the slide headed Adam, and cites arXiv:1212.25701 for 1212.5701.",
         ),
         differs=(

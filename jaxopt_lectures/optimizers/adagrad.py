@@ -146,8 +146,8 @@ CARDS = (
         lectures=("002 AdaGrad", "003 AdaGrad"),
         errata=(
             "002 never defines V_t; it is the sum of the squared gradients.",
-            "003 sums the gradient instead of its square, takes no root and adds 1e-7 to the weights: its first step is "
-            "the learning rate whatever the sign of the gradient, and (w-3)^2/2 from 0 stands at -0.53 after 100 steps.",
+            "003 sums the gradient, not its square, takes no root and adds 1e-7 to the weights: its first step is the "
+            "learning rate whatever the gradient's sign; (w-3)^2/2 from 0 stands at -0.53 after 100 steps at 0.1.",
         ),
         differs=(
             "torch starts at 0 with eps=1e-10 outside the root; optax (and this) at 0.1 with eps=1e-7 inside: "

@@ -190,8 +190,8 @@ CARDS = (
         lectures=("000 Adaptive Moment Estimation", "002 Adeptive Moment Estimation (Adam)", "003 ADAM"),
         errata=(
             "000 steps by the previous hats, which are 0/0 at the first step.",
-            "003 has no squares, no root, no bias correction and adds 1e-7 to the weights: its first step is -0.1 for a "
-            "gradient of +2 and of -2, and (w-3)^2/2 from 0 stands at -6.4 after 1000 steps at 1e-3 (correct: 0.92).",
+            "003 has no squares, no root, no bias correction and adds 1e-7 to the weights: its first step is -0.1 for "
+            "a gradient of +2 and of -2, and (w-3)^2/2 from 0 stands at -6.4 after 1000 steps at 1e-3 (correct: 0.92).",
             "003 calls it adaptive momentum; it is adaptive moment estimation.",
         ),
         differs=("optax.adam and torch.optim.Adam agree in float64; in float32 their 1 - b^t cancels, ours does not.",),
@@ -224,7 +224,8 @@ CARDS = (
         plain="m_t, v_t and v_hat as in adam\n"
         "m_hat = b1 m_t / (1 - b1^{t+1}) + (1 - b1) g_t / (1 - b1^t)\n"
         "w <- w - eta m_hat / (sqrt(v_hat) + eps)",
-        latex=r"\begin{aligned} \hat m_t &= \frac{\beta_1 m_t}{1-\beta_1^{t+1}} + \frac{(1-\beta_1) g_t}{1-\beta_1^t} \\"
+        latex=r"\begin{aligned} \hat m_t &= \frac{\beta_1 m_t}{1-\beta_1^{t+1}}"
+        r" + \frac{(1-\beta_1) g_t}{1-\beta_1^t} \\"
         r" w &\leftarrow w - \eta \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} \end{aligned}",
         source="T. Dozat, ICLR workshop 2016, algorithm 2",
         lectures=(),

@@ -57,7 +57,9 @@ CARDS = (
         name="adamax",
         factory=adamax,
         summary="Adam divided by the largest gradient of late",
-        plain="m_t = b1 m_{t-1} + (1 - b1) g_t\nu_t = max(b2 u_{t-1}, |g_t| + eps)\nw <- w - eta m_t / (1 - b1^t) / u_t",
+        plain="m_t = b1 m_{t-1} + (1 - b1) g_t\n"
+        "u_t = max(b2 u_{t-1}, |g_t| + eps)\n"
+        "w <- w - eta m_t / (1 - b1^t) / u_t",
         latex=r"\begin{aligned} m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t \\"
         r" u_t &= \max(\beta_2 u_{t-1}, \lvert g_t \rvert + \epsilon) \\"
         r" w &\leftarrow w - \frac{\eta}{1-\beta_1^t} \frac{m_t}{u_t} \end{aligned}",

@@ -133,7 +133,7 @@ def _negative_velocity(h: SimpleNamespace) -> Any:
     return -h.initial_velocity
 
 
-def _momentum_twin(learning_rate: Any, momentum: Any = 0.9, **_: Any) -> optax.GradientTransformation:
+def _momentum_twin(learning_rate: Any, momentum: Any = 0.9) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))
 
 
@@ -174,7 +174,7 @@ CARDS = (
         twin=Twin("optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))", _momentum_twin),
         learning_rate=0.05,
         space={"learning_rate": Range(1e-4, 1.0), "momentum": Range(0.5, 0.99, "linear")},
-        off_neutral={"momentum": 0.8},
+        off_neutral={"momentum": 0.8, "initial_velocity": 0.3},
         tags=("lecture", "first order"),
     ),
 )

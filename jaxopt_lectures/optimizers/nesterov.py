@@ -101,7 +101,7 @@ def _first_momentum(h: SimpleNamespace) -> Any:
     return h.momentum
 
 
-def _twin(learning_rate: Any, momentum: Any = 0.9, **_: Any) -> optax.GradientTransformation:
+def _twin(learning_rate: Any, momentum: Any = 0.9) -> optax.GradientTransformation:
     return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
 
 
@@ -123,7 +123,7 @@ CARDS = (
         twin=Twin("optax.sgd(learning_rate, momentum, nesterov=True)", _twin),
         learning_rate=0.05,
         space={"learning_rate": Range(1e-4, 1.0), "momentum": Range(0.5, 0.99, "linear")},
-        off_neutral={"momentum": 0.8},
+        off_neutral={"momentum": 0.8, "initial_velocity": 0.3},
         tags=("lecture", "first order"),
     ),
 )

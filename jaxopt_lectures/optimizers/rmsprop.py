@@ -126,8 +126,8 @@ CARDS = (
         lectures=("002 RMSProp", "003 RMSProp", "004 solution: RMSProp"),
         errata=(
             "002 has no eps: a first gradient of 0 gives 0/0.",
-            "003 prints + for * before the gradient, no square and no root: (w-3)^2/2 from 0 stands at -1.06 after 1000 "
-            "steps, where the method is at 3.",
+            "003 prints + for * before the gradient, no square and no root: (w-3)^2/2 from 0 stands at -1.06 after "
+            "1000 steps at 0.01, where the method is at 3.",
             "004 prints an inner product, one number for all weights, instead of the square of each gradient.",
         ),
         differs=(

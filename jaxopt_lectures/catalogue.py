@@ -1,0 +1,101 @@
+"""The cards on a terminal: all in a table, one on a page."""
+
+import inspect
+import re
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from jaxopt_lectures.compare.console import Terminal, new_table
+from jaxopt_lectures.compare.measures import state_bytes_per_parameter
+from jaxopt_lectures.core.card import Card
+
+_SHAPES = {
+    "parameter": "shaped like the parameter",
+    "scalar": "one number per parameter array",
+    "tree": "one number for all parameters",
+}
+
+
+def print_list(terminal: Terminal, cards: Sequence[Card]) -> None:
+    """One row for each card: source, place in the lectures, state, optax counterpart, what it does."""
+    table = _listed(cards, with_summary=True)
+    if terminal.fits(table):
+        terminal.table(table)
+        return
+    # What it does goes on a line of its own, under the row.
+    header, rule, *rows = terminal.rendered(_listed(cards, with_summary=False))
+    terminal.lines(header, rule)
+    for row, card in zip(rows, cards, strict=True):
+        terminal.lines(row, f"    {card.summary}")
+
+
+def print_card(terminal: Terminal, card: Card) -> None:
+    """Everything that is known of one optimizer, in at most the terminal's width."""
+    terminal.print(f"{card.name}: {card.summary}", style="bold")
+    page = Table.grid(padding=(0, 2))
+    page.add_column(style="bold", no_wrap=True)
+    page.add_column()
+    for title, paragraphs in _described(card).items():
+        page.add_row("", "")
+        for index, paragraph in enumerate(paragraphs):
+            page.add_row("" if index else title, paragraph)
+    terminal.lines(*terminal.rendered(page))
+
+
+def _listed(cards: Sequence[Card], *, with_summary: bool) -> Table:
+    table = new_table()
+    for header in ("optimizer", "source", "lectures"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("state", justify="right", no_wrap=True)
+    table.add_column("optax", no_wrap=True)
+    if with_summary:
+        table.add_column("what it does", no_wrap=True)
+    for card in cards:
+        lectures = " ".join(dict.fromkeys(place.split()[0] for place in card.lectures))
+        twin = card.twin.call.partition("(")[0] if card.twin else "-"
+        cells = card.name, _cited(card), lectures or "-", f"{_state_bytes(card):.3g}", twin
+        table.add_row(*cells, *([card.summary] if with_summary else []))
+    return table
+
+
+def _described(card: Card) -> dict[str, list[str | Table]]:
+    """The paragraphs of a card by title; titles without any are left out."""
+    tx = card.factory(card.learning_rate)
+    arguments = new_table()
+    for header in ("argument", "default", "allowed", "searched"):
+        arguments.add_column(header)
+    for name, argument in inspect.signature(card.factory).parameters.items():
+        default = "required" if argument.default is argument.empty else f"{argument.default}"
+        allowed = tx.hypers[name].range.replace("[-inf, inf)", "any number") if name in tx.hypers else "-"
+        space = card.space.get(name)
+        searched = f"{space.low:g} to {space.high:g}, {space.scale}" if space else "-"
+        arguments.add_row(name, default, allowed, searched)
+    slots = [f"{name}: {slot.nature}, {_SHAPES[slot.shape]}" for name, slot in tx.slots.items()]
+    page: dict[str, list[str | Table]] = {
+        "formula": [card.plain],
+        "source": [card.source],
+        "lectures": [*card.lectures],
+        "errata": [*card.errata],
+        "arguments": [arguments],
+        "optax": [card.twin.call if card.twin else "has no counterpart"],
+        "defaults": [*card.differs],
+        "state": [*slots, f"{_state_bytes(card):.3g} bytes per parameter"],
+        "tags": [", ".join(card.tags)],
+    }
+    return {title: paragraphs for title, paragraphs in page.items() if paragraphs}
+
+
+def _state_bytes(card: Card) -> float:
+    """Of a float32 parameter. Large, so that what is kept once for all parameters does not count."""
+    parameter = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
+    return state_bytes_per_parameter(card.factory(card.learning_rate), {"w": parameter})
+
+
+def _cited(card: Card) -> str:
+    """First author and year of the source, for a narrow column; the source itself where it has no year."""
+    year = re.search(r"\b(1[89]|20)\d\d\b", card.source)
+    author = re.split(r",| et al\.", card.source)[0].split()[-1]
+    return f"{author} {year[0]}" if year else card.source

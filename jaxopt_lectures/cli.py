@@ -1,0 +1,158 @@
+"""The command line: parse, call, print. What a command needs beyond the optimizers is imported when it runs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from jaxopt_lectures import catalogue, registry, tasks
+from jaxopt_lectures.compare.console import Terminal, forgive_encodings, is_gone, silence
+from jaxopt_lectures.core.card import Card
+
+if TYPE_CHECKING:
+    from jaxopt_lectures.compare.results import Report
+
+_NAME = "jaxopt-lectures"
+_REFUSED, _INTERRUPTED, _UNREAD = 2, 130, 141  # exit codes; the last two are 128 + SIGINT and 128 + SIGPIPE
+
+_T = TypeVar("_T")
+
+app = App(
+    name=_NAME,
+    help="Optimizers for JAX that can be read, trusted and compared.",
+    version=lambda: metadata.version(_NAME),
+    result_action="return_value",
+)
+
+
+class Refusal(Exception):
+    """What was asked for cannot be done; the message is one line for the user."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    Args:
+      arguments: the words after the program's name; those it was started with if None.
+    """
+    forgive_encodings()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except CycloptsError as error:
+        return _refuse(_worded(error))
+    except Refusal as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except OSError as error:
+        if not is_gone(error):
+            raise
+        silence()
+        return _UNREAD
+
+
+@app.command(name="list")
+def list_() -> None:
+    """Show every optimizer: source, place in the lectures, state, optax counterpart, what it does."""
+    catalogue.print_list(Terminal(sys.stdout), registry.cards())
+    Terminal(sys.stdout).lines("", f"state: bytes per parameter. All about one of them: {_NAME} show NAME")
+
+
+@app.command
+def show(name: str) -> None:
+    """Show one optimizer: formula, source, errata, arguments, optax counterpart, state.
+
+    Args:
+      name: what `list` calls it.
+    """
+    catalogue.print_card(Terminal(sys.stdout), _checked(registry.get, name))
+
+
+@app.command
+def compare(
+    task: str,
+    *,
+    optimizers: str | None = None,
+    steps: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
+    out: Path | None = None,
+) -> int:
+    """Train optimizers and their optax counterparts side by side on a task; print a table, write results and a picture.
+
+    Args:
+      task: what to train on: digits.
+      optimizers: names separated by commas; all of `list` if not given.
+      steps: updates of each optimizer; the task's own number if not given.
+      seeds: how often each is trained, from other weights.
+      out: folder for results.json and curves.png; results/compare-TASK if not given.
+    """
+    name, cards = _checked(tasks.known, task), _cards(optimizers)
+    folder = out or Path("results") / f"compare-{name}"
+    from jaxopt_lectures.compare.results import make_writable
+
+    try:  # before hours of training, not after
+        make_writable(folder)
+    except OSError as error:
+        raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
+    from jaxopt_lectures.compare import progress, protocol
+
+    chosen = tasks.get(name)
+    with progress.shown(len(cards)) as display:
+        report = protocol.compare(chosen, cards, protocol.Settings(steps or chosen.steps, seeds), display)
+    if not report.complete:
+        Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
+    if report.results:
+        _tell(report, folder)
+    return 0 if report.complete else _INTERRUPTED
+
+
+def _tell(report: "Report", folder: Path) -> None:
+    """Writes the results, prints them, and says where they are."""
+    from jaxopt_lectures.compare import plot, table
+
+    terminal = Terminal(sys.stdout)
+    plus_minus = "±" if terminal.can_show("±") else "+-"
+    try:
+        written = report.save(folder), plot.save(report, folder)
+    except OSError as error:
+        raise Refusal(f"cannot write to {folder}: {error.strerror}") from error
+    finally:  # the numbers are shown even where they cannot be kept
+        terminal.table(table.comparison(report, plus_minus))
+        terminal.lines("", *table.notes(report, plus_minus))
+    terminal.lines("", *[f"written: {path}" for path in written])
+
+
+def _cards(names: str | None) -> list[Card]:
+    """The cards of a comma-separated list of names, all cards if None."""
+    if names is None:
+        return list(registry.cards())
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise Refusal(f"--optimizers {names!r} names none; known: {', '.join(card.name for card in registry.cards())}")
+    return [_checked(registry.get, name) for name in dict.fromkeys(wanted)]
+
+
+def _checked(look_up: Callable[[str], _T], name: str) -> _T:
+    try:
+        return look_up(name)
+    except KeyError as error:
+        raise Refusal(error.args[0]) from error
+
+
+def _worded(error: CycloptsError) -> str:
+    """The parser's message as one line, ending with where to look."""
+    words = " ".join(str(error).split())
+    command = " ".join([_NAME, *(error.command_chain or ())])
+    return f"{words} Try {command} --help"
+
+
+def _refuse(message: str) -> int:
+    Terminal(sys.stderr).lines(f"{_NAME}: {message}")
+    return _REFUSED

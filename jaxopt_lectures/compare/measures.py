@@ -1,0 +1,47 @@
+"""The numbers of a comparison that are worth a definition."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def steps_to_target(ends: Sequence[int], metrics: Sequence[Sequence[float]], target: float) -> float:
+    """The step at which a run first reached the target: the median over the runs, infinite for those that never did.
+
+    Args:
+      ends: the steps at which the metric was taken.
+      metrics: for each run its metric at those steps.
+      target: what has to be reached.
+    """
+    firsts = [next((end for end, m in zip(ends, run, strict=True) if m >= target), math.inf) for run in metrics]
+    return statistics.median(firsts)
+
+
+def largest_difference(one: Any, other: Any) -> jax.Array:
+    """The largest |a - b| over two trees of arrays; NaN if there is one."""
+    differences = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b), initial=0), one, other)
+    return jnp.max(jnp.stack(jax.tree.leaves(differences)))
+
+
+def nudged(params: Any, towards: float) -> Any:
+    """Every weight replaced by its next floating-point neighbour in that direction: an error of one rounding."""
+    return jax.tree.map(lambda p: jnp.nextafter(p, jnp.full_like(p, towards)), params)
+
+
+def state_bytes_per_parameter(tx: optax.GradientTransformation, params: Any) -> float:
+    """Bytes of optimizer state for each parameter; nothing is allocated.
+
+    Scalars of the state (the step count and the like) are left out: a model has millions of parameters and one count.
+
+    Args:
+      tx: the optimizer.
+      params: arrays, or their shapes (`jax.ShapeDtypeStruct`).
+    """
+    state = jax.eval_shape(tx.init, params)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.ndim > 0)
+    return size / sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,91 @@
+"""How far a comparison is: a bar on a terminal, elsewhere a line for each optimizer that is done."""
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from jaxopt_lectures.compare.console import Terminal, is_gone
+from jaxopt_lectures.compare.results import Result
+
+_REDRAW = 0.1  # seconds between two drawings of the bar
+
+
+class Lines:
+    """One line for each finished optimizer.
+
+    Args:
+      total: how many optimizers there are.
+      console: where to print.
+    """
+
+    def __init__(self, total: int, console: Terminal) -> None:
+        self.total, self.done, self.console, self.began = total, 0, console, time.monotonic()
+
+    def advance(self, name: str, share: float) -> None:
+        """Nothing to say before it is finished."""
+
+    def finish(self, result: Result) -> None:
+        """Says what it reached and when."""
+        self.done += 1
+        count = f"{self.done:>{len(str(self.total))}}/{self.total}"
+        reached, seconds = statistics.fmean(result.ours.final_metric), time.monotonic() - self.began
+        with _while_watched():
+            self.console.lines(f"{count}  {result.name:<14} {reached:6.1%}  {seconds:6.1f} s")
+
+
+class Bar:
+    """A bar that is drawn over itself and leaves nothing behind.
+
+    It is drawn by `advance`, not by a thread: none competes with the steps being timed, and none can die unseen.
+
+    Args:
+      bar: rich's progress bar.
+      total: how many optimizers there are.
+    """
+
+    def __init__(self, bar: Progress, total: int) -> None:
+        self.bar, self.done, self.drawn = bar, 0, 0.0
+        self.task = bar.add_task("compiling", total=total)
+        bar.refresh()
+
+    def advance(self, name: str, share: float) -> None:
+        """Moves the bar, if its last move is not just past."""
+        if time.monotonic() - self.drawn > _REDRAW:
+            self._draw(name, self.done + share)
+
+    def finish(self, result: Result) -> None:
+        """Moves the bar to the next whole number."""
+        self.done += 1
+        self._draw(result.name, self.done)
+
+    def _draw(self, name: str, completed: float) -> None:
+        self.drawn = time.monotonic()
+        with _while_watched():
+            self.bar.update(self.task, description=name, completed=completed, refresh=True)
+
+
+@contextlib.contextmanager
+def shown(total: int) -> Iterator[Bar | Lines]:
+    """Progress over that many optimizers, on stderr, so that stdout holds the table alone."""
+    console = Terminal(sys.stderr)
+    if not console.animated:
+        yield Lines(total, console)
+        return
+    columns = TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with _while_watched(), Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        yield Bar(bar, total)
+
+
+@contextlib.contextmanager
+def _while_watched() -> Iterator[None]:
+    """Where the terminal has gone away, nobody waits for the rest: stop, as Ctrl-C would."""
+    try:
+        yield
+    except OSError as error:
+        if is_gone(error):
+            raise KeyboardInterrupt from error
+        raise

@@ -1,0 +1,105 @@
+"""The protocol: every optimizer beside its twin, from the same weights, on the same batches, in turn."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+import jax
+
+from jaxopt_lectures.compare import environment
+from jaxopt_lectures.compare.measures import nudged, state_bytes_per_parameter
+from jaxopt_lectures.compare.results import Difference, Report, Result
+from jaxopt_lectures.compare.runs import Ground, Run, Settings
+from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.tasks.task import Task
+
+
+class Progress(Protocol):
+    """Who wants to know how far a comparison is."""
+
+    def advance(self, name: str, share: float) -> None:
+        """`share` of the optimizer's steps are done, 0 to 1."""
+
+    def finish(self, result: Result) -> None:
+        """One optimizer is done."""
+
+
+class _Silent:
+    def advance(self, name: str, share: float) -> None:
+        pass
+
+    def finish(self, result: Result) -> None:
+        pass
+
+
+def compare(task: Task, cards: Sequence[Card], settings: Settings, progress: Progress | None = None) -> Report:
+    """Trains every card's optimizer and its twin on the task. Ctrl-C keeps what was finished.
+
+    Args:
+      task: what to train.
+      cards: the optimizers, each at its card's learning rate.
+      settings: how long and how often.
+      progress: who to tell.
+
+    Raises:
+      ValueError: the task has fewer examples than one batch takes.
+    """
+    progress = progress or _Silent()
+    results: list[Result] = []
+    ground = Ground(task, settings)
+    complete = True
+    try:
+        for card in cards:
+            results.append(_side_by_side(ground, card, progress))
+            progress.finish(results[-1])
+    except KeyboardInterrupt:
+        complete = False
+    return Report(
+        task=ground.description(),
+        protocol=asdict(settings) | {"batch_size": task.batch_size, "asked": [card.name for card in cards]},
+        environment=environment.describe(),
+        looks=settings.looks(),
+        results=tuple(results),
+        complete=complete,
+    )
+
+
+def _side_by_side(ground: Ground, card: Card, progress: Progress) -> Result:
+    """Trains one optimizer and, in turn with it, its twin."""
+    tx = card.factory(card.learning_rate)
+    ours, twins = Run(ground, tx, ground.params), _twins(ground, card)
+    to_twin, rounding = [], []
+    looks = ground.settings.looks()
+    turn = [ours, *twins]
+    for start, end in itertools.pairwise((0, *looks)):
+        batches = ground.batches(start)
+        for run in turn:
+            run.advance(batches, end - start)
+        turn.reverse()  # nobody is always first
+        if twins:
+            to_twin.append(float(ground.distance(ours.params, twins[0].params)))
+            rounding.append(max(float(ground.distance(twins[0].params, moved.params)) for moved in twins[1:]))
+        progress.advance(card.name, end / looks[-1])
+    return Result(
+        name=card.name,
+        learning_rate=card.learning_rate,
+        state_bytes_per_parameter=state_bytes_per_parameter(tx, ground.params),
+        ours=ours.curves(),
+        twin=twins[0].curves() if twins else None,
+        twin_call=card.twin.call if card.twin else None,
+        difference=Difference(tuple(to_twin), tuple(rounding)) if twins else None,
+    )
+
+
+def _twins(ground: Ground, card: Card) -> list[Run]:
+    """The card's twin, and twice again from weights that are one rounding away; empty if it has none."""
+    if card.twin is None:
+        return []
+    # optax mixes dtypes as the standard promotion allows; under the strict one it cannot even be traced.
+    with jax.numpy_dtype_promotion("standard"):
+        tx = card.twin.factory(card.learning_rate)
+        twin = Run(ground, tx, ground.params)
+        moved = [Run(ground, tx, nudged(ground.params, way), twin.program) for way in (math.inf, -math.inf)]
+    return [twin, *moved]

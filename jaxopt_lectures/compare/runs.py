@@ -1,0 +1,159 @@
+"""Training for a comparison: what all runs have in common, and one run.
+
+One compiled program per optimizer takes any number of steps for all seeds at once (`jax.vmap` over weights, state and
+batches). Python calls it for a few steps at a time and looks at the weights in between. Weights are drawn outside of
+it: inside, compilation takes three times as long.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxopt_lectures.compare.measures import largest_difference
+from jaxopt_lectures.compare.results import Curves
+from jaxopt_lectures.core.transformation import eval_params, gradient_point
+from jaxopt_lectures.tasks.task import Task
+
+Step = Callable[..., tuple[Any, Any, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a comparison is run.
+
+    Attributes:
+      steps: updates of every optimizer.
+      seeds: how many times each is trained, from other weights and in another order of the examples.
+      every: steps between two looks at the weights.
+      first: an early look, while differences between two implementations are still those of one step and not yet
+        what training made of them.
+    """
+
+    steps: int
+    seeds: int = 3
+    every: int = 20
+    first: int = 10
+
+    def looks(self) -> tuple[int, ...]:
+        """The steps at which is looked: the early one, every so many, and the last."""
+        regular = range(self.every, self.steps, self.every)
+        return tuple(sorted({min(self.first, self.steps), *regular, self.steps}))
+
+
+class Ground:
+    """What all optimizers of a comparison have in common: the task, first weights, batches.
+
+    Attributes:
+      params: first weights, every leaf with a leading axis of seeds.
+      examples: the training examples, on the device.
+    """
+
+    def __init__(self, task: Task, settings: Settings) -> None:
+        data = task.data()
+        if len(data.train.x) < task.batch_size:
+            few, name = len(data.train.x), task.name
+            raise ValueError(f"task {name!r} has {few} training examples, fewer than a batch of {task.batch_size}")
+        self.task, self.settings, self.validating = task, settings, len(data.validation.x)
+        self.examples = jax.tree.map(jnp.asarray, tuple(data.train))
+        # Only parameters: a module that keeps more (batch statistics, dropout keys) raises here, untrained on.
+        parts = [nnx.split(task.model(seed), nnx.Param) for seed in range(settings.seeds)]
+        self.graph = parts[0][0]
+        self.params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[params for _, params in parts])
+        self.keys = jax.vmap(jax.random.key)(jnp.arange(settings.seeds))
+
+        validation = jax.tree.map(jnp.asarray, tuple(data.validation))
+        self.judge = jax.jit(jax.vmap(lambda params: task.metric(nnx.merge(self.graph, params), *validation)))
+        self.distance = jax.jit(largest_difference)
+        self._deal = jax.jit(self._batches)
+
+    def batches(self, start: int) -> jax.Array:
+        """Which examples the steps from `start` on take: (seeds, `settings.every`, batch size), int32."""
+        return jax.block_until_ready(self._deal(self.keys, start))
+
+    def description(self) -> dict[str, Any]:
+        """The task as a report tells it."""
+        task = self.task
+        return {
+            "name": task.name,
+            "summary": task.summary,
+            "metric": task.metric_name,
+            "target": task.target,
+            "training_examples": len(self.examples[0]),
+            "validation_examples": self.validating,
+            "parameters": sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.params)),
+        }
+
+    def _batches(self, keys: jax.Array, start: jax.Array) -> jax.Array:
+        """Every epoch is a fresh permutation that depends on (seed, epoch) alone, cut into whole batches."""
+        size, count, wanted = self.task.batch_size, len(self.examples[0]), self.settings.every
+        per_epoch = count // size
+        first = start // per_epoch
+        epochs = first + jnp.arange(wanted // per_epoch + 2)
+
+        def one_seed(key: jax.Array) -> jax.Array:
+            orders = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), count))(epochs)
+            batches = orders[:, : per_epoch * size].reshape(-1, size)
+            return jax.lax.dynamic_slice_in_dim(batches, start - first * per_epoch, wanted)
+
+        return jax.vmap(one_seed)(keys)
+
+
+class Run:
+    """One optimizer being trained, all seeds at once: weights, state and the compiled program."""
+
+    def __init__(self, ground: Ground, tx: optax.GradientTransformation, params: Any, program: Step | None = None):
+        self.ground, self.tx = ground, tx
+        # Copies, for they are donated: the first weights are everyone's, and a state may start as the weights.
+        self.params = jax.tree.map(jnp.copy, params)
+        self.state = jax.tree.map(jnp.copy, jax.vmap(tx.init)(params))
+        self.program = program or self._compile()
+        self.loss: list[np.ndarray] = []
+        self.metric: list[np.ndarray] = []
+        self.seconds: list[float] = []
+
+    def advance(self, batches: jax.Array, steps: int) -> None:
+        """Takes that many steps, times them, and looks."""
+        began = time.perf_counter()
+        self.params, self.state, loss = jax.block_until_ready(
+            self.program(self.params, self.state, self.ground.examples, batches, steps)
+        )
+        self.seconds.append((time.perf_counter() - began) / steps)
+        self.loss.append(np.asarray(loss) / steps)
+        self.metric.append(np.asarray(self.ground.judge(jax.vmap(eval_params)(self.state, self.params))))
+
+    def curves(self) -> Curves:
+        """What was seen so far."""
+        loss, metric = (
+            tuple(tuple(run) for run in np.stack(looks, axis=1).astype(float).tolist())
+            for looks in (self.loss, self.metric)
+        )
+        return Curves(loss, metric, tuple(self.seconds))
+
+    def _compile(self) -> Step:
+        """A program of `(params, state, examples, batches, steps)`, for any number of steps up to `every`."""
+        task, graph, tx = self.ground.task, self.ground.graph, self.tx
+
+        def loss(params: Any, x: Any, y: Any) -> Any:
+            return task.loss(nnx.merge(graph, params), x, y)
+
+        def train(params: Any, state: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:
+            def step(index: jax.Array, carry: Any) -> Any:
+                params, state, total = carry
+                x, y = (part[batches[index]] for part in examples)
+                value, gradients = jax.value_and_grad(loss)(gradient_point(state, params), x, y)
+                updates, state = tx.update(gradients, state, params)
+                return optax.apply_updates(params, updates), state, total + value.astype(jnp.float32)
+
+            return jax.lax.fori_loop(0, steps, step, (params, state, jnp.float32(0)))
+
+        over_seeds = jax.vmap(train, in_axes=(0, 0, None, 0, None))
+        arguments = self.params, self.state, self.ground.examples, self.ground.batches(0), 1
+        return jax.jit(over_seeds, donate_argnums=(0, 1)).lower(*arguments).compile()

@@ -1,0 +1,93 @@
+"""The comparison as a table for a terminal of 80 columns, and the notes that belong under it."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from jaxopt_lectures.compare.console import new_table
+from jaxopt_lectures.compare.results import Curves, Report, Result
+
+_NONE = "-"
+
+
+def comparison(report: Report, plus_minus: str = "±") -> Table:
+    """One row for each optimizer; `notes` explains the columns.
+
+    Args:
+      report: what to show.
+      plus_minus: stands between mean and spread; "+-" where the terminal has no such sign.
+    """
+    target = report.task["target"]
+    headers = (
+        "\nrate",
+        f"{report.task['metric']}\n%",
+        f"steps\nto {100 * target:g} %",
+        f"apart\nat {report.looks[0]}",
+        f"apart\nat {report.looks[-1]}",
+        "1 ulp\napart",
+        "steps/s\nours",
+        "steps/s\noptax",
+        "state\nbytes",
+    )
+    table = new_table()
+    table.add_column("\noptimizer", no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for result in report.results:
+        table.add_row(result.name, *_row(report, result, plus_minus))
+    return table
+
+
+def notes(report: Report, plus_minus: str = "±") -> list[str]:
+    """What the columns mean and what the table does not say, in lines of fewer than 80 characters."""
+    task, seeds, first, last = report.task, report.protocol["seeds"], report.looks[0], report.looks[-1]
+    spread = f": mean{plus_minus}standard deviation, {seeds} seeds" if seeds > 1 else ""
+    middle = f", median of {seeds} seeds" if seeds > 1 else ""
+    together = f"of {seeds} seeds at once, " if seeds > 1 else ""
+    return [
+        "rate      the optimizer's typical one, not tuned for this task: no ranking",
+        f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}",
+        f"steps     looked at every {report.protocol['every']} steps{middle}",
+        f"apart     largest difference of a weight, ours and optax, after {first} and {last} steps",
+        "1 ulp     the same of optax and optax started one float32 rounding away: training",
+        "          magnifies roundings, so what is apart no further means nothing",
+        f"steps/s   {together}without compilation and validation",
+        "state     per parameter, beside its own 4",
+    ]
+
+
+def number(value: float) -> str:
+    """A difference in one digit: 0, 2e-7, 1e-2."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}e{int(exponent)}"
+
+
+def _row(report: Report, result: Result, plus_minus: str) -> list[str]:
+    apart = [_NONE] * 3
+    if result.difference:
+        to_twin = result.difference.to_twin
+        apart = [number(to_twin[0]), number(to_twin[-1]), number(result.difference.rounding[-1])]
+    steps = report.steps_to_target(result.ours)
+    return [
+        f"{result.learning_rate:g}",
+        percent(result.ours.final_metric, plus_minus),
+        f"{steps:,.0f}" if math.isfinite(steps) else _NONE,
+        *apart,
+        _speed(result.ours),
+        _speed(result.twin),
+        f"{result.state_bytes_per_parameter:.3g}",
+    ]
+
+
+def percent(shares: Sequence[float], plus_minus: str = "±") -> str:
+    """Mean and, of several, sample standard deviation, in percent."""
+    mean = f"{100 * statistics.fmean(shares):.1f}"
+    return f"{mean}{plus_minus}{100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else mean
+
+
+def _speed(curves: Curves | None) -> str:
+    return f"{curves.steps_per_second:,.0f}" if curves else _NONE

@@ -1,0 +1,1 @@
+"""Flax NNX modules for the tasks and examples; no optimizer is known here."""

@@ -1,0 +1,59 @@
+"""Handwritten digits: scikit-learn's bundled 1797 images of 8 x 8 pixels, and a perceptron with one hidden layer.
+
+Source of the data: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks.task import Data, Examples, Task
+
+_SPLIT_SEED = 0  # one split for everyone: results of different machines and days are of the same examples
+_DEEPEST = 16.0  # pixels are whole numbers from 0 to 16
+
+
+def data() -> Data:
+    """60 % of the images to train, 20 % to validate, 20 % to test, each with equal shares of the ten digits."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x, y = (x / _DEEPEST).astype(np.float32), y.astype(np.int32)
+    x, x_rest, y, y_rest = train_test_split(x, y, train_size=0.6, stratify=y, random_state=_SPLIT_SEED)
+    x_validation, x_test, y_validation, y_test = train_test_split(
+        x_rest, y_rest, train_size=0.5, stratify=y_rest, random_state=_SPLIT_SEED
+    )
+    return Data(Examples(x, y), Examples(x_validation, y_validation), Examples(x_test, y_test))
+
+
+def model(seed: int) -> nnx.Module:
+    """64 pixels, 64 hidden units, 10 digits: 4810 parameters."""
+    return MLP((64, 64, 10), rngs=nnx.Rngs(seed))
+
+
+def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean over the examples of -log p(y | x), in nats."""
+    log_p = jax.nn.log_softmax(model(x))
+    return -jnp.mean(jnp.take_along_axis(log_p, y[:, None], axis=-1))
+
+
+def accuracy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Share of the examples whose most probable class is the right one."""
+    return jnp.mean(jnp.argmax(model(x), axis=-1) == y)
+
+
+digits = Task(
+    name="digits",
+    summary="handwritten digits of 8 x 8 pixels, perceptron 64-64-10",
+    model=model,
+    loss=cross_entropy,
+    metric=accuracy,
+    data=data,
+    batch_size=64,
+    target=0.95,
+)

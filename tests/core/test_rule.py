@@ -1,0 +1,177 @@
+"""`from_rule`: one trace for equal leaves, masks, initial values, weights of scheduled means."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxopt_lectures as jol
+from jaxopt_lectures.core.checks import interval
+from jaxopt_lectures.core.rule import from_rule, weight
+from jaxopt_lectures.core.slots import NonNegative, Shared, Signed, declared_slots
+
+
+class MeanState(NamedTuple):
+    count: jax.Array
+    mu: Signed
+    log_b: Shared
+
+
+TRACED = []
+
+
+def mean_rule(g, s, p, h, t):
+    TRACED.append(g.shape)
+    mu = h.b * s.mu + (1 - h.b) * g
+    return mu / h.b_weight, {"mu": mu}
+
+
+def mean(b):
+    """A user's own transformation, in the ten lines that it takes: the bias-corrected running mean of the gradient."""
+    return from_rule(mean_rule, MeanState, [interval("b", b, 0, 1)], decays=("b",))
+
+
+def test_equal_leaves_are_traced_once():
+    tx = mean(0.9)
+    params = {f"w{i}": jnp.ones((4,)) for i in range(200)} | {"other": jnp.ones((2, 2))}
+    TRACED.clear()
+    state = tx.init(params)
+    jax.jit(tx.update).lower(params, state)
+    assert sorted(TRACED) == [(2, 2), (4,)]
+    TRACED.clear()
+    jax.jit(mean(0.8).update).lower(params, state)
+    assert TRACED == [], "another optimizer of the same rule finds the traces of the first"
+
+
+def test_eager_compiles_once_under_a_schedule():
+    tx = mean(lambda count: 1 - 1 / (2.0 + count.astype(jnp.float32)))
+    params = {"w": jnp.ones((3, 3))}
+    state = tx.init(params)
+    TRACED.clear()
+    for _ in range(5):
+        _, state = tx.update(params, state)
+    assert len(TRACED) <= 1
+
+
+def test_mean_of_a_constant_is_the_constant():
+    """Whatever the decays were: the weights seen add up to one. `1 - b**t` of the present b is 57 % off here."""
+    tx = mean(optax.linear_schedule(0.5, 0.99, 100))
+    params = {"w": jnp.float32([1.0, -3.0])}
+    with jax.numpy_dtype_promotion("standard"):
+        _, updates = jax.lax.scan(lambda s, _: tx.update(params, s)[::-1], tx.init(params), length=101)
+    np.testing.assert_allclose(updates["w"], np.tile([1.0, -3.0], (101, 1)), rtol=101 * 2**-23)
+
+
+@pytest.mark.parametrize("b", [0.0, 1e-9, 0.5, 0.9, 0.999, 0.9999, 0.999999])
+def test_weight(b):
+    """1 - b^t to a few units in the last place for t from 1 to 100,000, where the float32 power is off by up to 1e-2."""
+    b = np.float32(b)
+    mean_log, worst = jnp.float32(0), 0.0
+    step = jax.jit(weight)
+    steps = [1, 2, 3, 10, 100, 1000, 10_000, 100_000]
+    for t in range(1, 11):
+        mean_log, w = step(b, mean_log, jnp.float32(t))
+        worst = (
+            max(worst, abs(float(w) / -np.expm1(t * np.log1p(np.float64(b) - 1 or -1 + 1e-300)) - 1)) if b else worst
+        )
+    for t in steps:
+        w = float(-jnp.expm1(jnp.float32(t) * mean_log))
+        truth = 1.0 if b == 0 else -np.expm1(t * np.log(np.float64(b)))
+        worst = max(worst, abs(w / truth - 1))
+    assert worst <= 4 * 2**-23  # log, product, expm1: under two units each
+
+
+def test_float64_slots_and_shared():
+    with jax.enable_x64(True):
+        tx = mean(0.9)
+        state = tx.init({"w": jnp.ones(2, jnp.float64), "v": jnp.ones(2, jnp.float32)})
+        assert (state.mu["w"].dtype, state.mu["v"].dtype, state.log_b.dtype) == (jnp.float64, jnp.float32, jnp.float64)
+        updates, _ = tx.update({"w": jnp.ones(2, jnp.float64), "v": jnp.ones(2, jnp.float32)}, state)
+        assert (updates["w"].dtype, updates["v"].dtype) == (jnp.float64, jnp.float32)
+
+
+def test_slot_dtypes():
+    """mu_dtype narrows storage, not arithmetic: the first update is that of float32."""
+    params = {"w": jnp.float32([1.0, 2.0, 3.0])}
+    narrow, wide = jol.adam(0.1, mu_dtype=jnp.bfloat16), jol.adam(0.1)
+    state = narrow.init(params)
+    assert state.mu["w"].dtype == jnp.bfloat16
+    assert state.nu["w"].dtype == jnp.float32
+    np.testing.assert_array_equal(narrow.update(params, state)[0]["w"], wide.update(params, wide.init(params))[0]["w"])
+    assert jol.sgd(0.1, momentum=0.9, accumulator_dtype="bfloat16").init(params).trace["w"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [{"a": True, "b": False}, {"a": {"x": True}, "b": False}, lambda p: jax.tree.map(lambda x: x.ndim > 0, p)],
+    ids=["prefix", "full", "function"],
+)
+def test_decay_mask(mask):
+    params = {"a": {"x": jnp.ones(2)}, "b": jnp.float32(1.0)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    tx = jol.adamw(0.1, weight_decay=0.5, mask=mask)
+    updates, _ = tx.update(zero, tx.init(params), params)
+    np.testing.assert_allclose(updates["a"]["x"], -0.05 * np.ones(2), rtol=1e-6)
+    assert float(updates["b"]) == 0.0
+
+
+def test_mask_spares_what_is_not_finite():
+    """A parameter that the mask leaves out is not read: 0 times inf would be NaN."""
+    params = {"w": jnp.ones(2), "bias": jnp.full(2, -jnp.inf)}
+    tx = jol.adamw(0.1, mask={"w": True, "bias": False})
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    assert np.isfinite(updates["bias"]).all()
+
+
+def test_initial_tree_of_another_shape():
+    tx = jol.momentum(0.1, initial_velocity={"w": jnp.ones((3,))})
+    with pytest.raises(ValueError, match=r"initial 'trace' has shape \(3,\) where the parameter has \(2,\)"):
+        tx.init({"w": jnp.ones((2,))})
+
+
+def test_declared_slots():
+    assert {k: (s.nature, s.shape) for k, s in declared_slots(MeanState).items()} == {
+        "mu": ("signed", "parameter"),
+        "log_b": ("signed", "tree"),
+    }
+
+    class Pair(NamedTuple):
+        count: jax.Array
+        nu: NonNegative
+
+    assert declared_slots(Pair)["nu"].nature == "nonnegative"
+
+
+def test_chain_keeps_parts_and_says_what_couples():
+    clip, tx = jol.clip_by_global_norm(1.0), jol.adam(1e-3)
+    chained = jol.chain(clip, tx, optax.scale(0.5))
+    assert chained.parts[:2] == (clip, tx)
+    assert chained.couples == "tree"
+    assert jol.chain(jol.clip(1.0), tx).couples == "element"
+    assert jol.chain(tx, optax.scale(0.5)).couples == "tree", "nothing is known of optax's"
+    params = {"w": jnp.ones(2)}
+    assert jol.chain().update(params, jol.chain().init(params), params)[0] is params
+
+
+def test_chain_of_what_is_not_a_transformation():
+    with pytest.raises(TypeError, match=r"argument 2 is function .*factory passed"):
+        jol.chain(jol.clip(1.0), jol.adam)
+
+
+def test_count_saturates():
+    """After 2^31 - 1 steps the count stays, it does not turn negative."""
+    tx = jol.adam(0.1)
+    params = {"w": jnp.ones(2)}
+    state = tx.init(params)._replace(count=jnp.int32(2**31 - 1))
+    updates, state = tx.update(params, state)
+    assert int(state.count) == 2**31 - 1
+    assert np.isfinite(updates["w"]).all()
+
+
+def test_extra_arguments_are_ignored():
+    tx, params = jol.chain(jol.clip(1.0), jol.sgd(0.1)), {"w": jnp.ones(2)}
+    updates, _ = tx.update(params, tx.init(params), params, value=1.0, grad=params)
+    np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
