@@ -384,9 +384,9 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Number] |
         _check(f"boundaries[{i}]", boundary, "(-inf, inf)", {})
 
     def schedule(count: Any) -> jax.Array:
-        t, *begins = _together(count, *starts)
         value = _real(schedules[0](count))
-        for begin, following in zip(begins, schedules[1:], strict=True):
+        for boundary, following in zip(starts, schedules[1:], strict=True):
+            t, begin = _together(count, boundary)
             value = jnp.where(t >= begin, _real(following(jnp.maximum(t - begin, 0))), value)
         return value
 
@@ -396,6 +396,6 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Number] |
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
     """One `warmup_cosine_decay_schedule(**kwargs)` after the other, each `decay_steps` long, the last for ever."""
     cycles = list(cosine_kwargs)
-    steps = [cycle["decay_steps"] for cycle in cycles]
-    steps = steps if all(isinstance(step, int) for step in steps) else _together(*steps)
-    return join_schedules([warmup_cosine_decay_schedule(**cycle) for cycle in cycles], list(accumulate(steps))[:-1])
+    schedules, steps = [warmup_cosine_decay_schedule(**c) for c in cycles], [c["decay_steps"] for c in cycles]
+    lengths = steps if all(isinstance(step, int) for step in steps) else _together(*steps)
+    return join_schedules(schedules, list(accumulate(lengths))[:-1])

@@ -28,9 +28,12 @@ def largest_difference(one: Any, other: Any) -> jax.Array:
     return jnp.max(jnp.stack(jax.tree.leaves(differences)))
 
 
-def nudged(params: Any, towards: float) -> Any:
-    """Every weight replaced by its next floating-point neighbour in that direction: an error of one rounding."""
-    return jax.tree.map(lambda p: jnp.nextafter(p, jnp.full_like(p, towards)), params)
+def moved(params: Any, key: jax.Array, noise: float) -> Any:
+    """The weights, each moved by a random amount of at most `noise`."""
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    draw = [jax.random.uniform(k, p.shape, p.dtype, -noise, noise) for k, p in zip(keys, leaves, strict=True)]
+    return treedef.unflatten([p + d for p, d in zip(leaves, draw, strict=True)])
 
 
 def state_bytes_per_parameter(tx: optax.GradientTransformation, params: Any) -> float:

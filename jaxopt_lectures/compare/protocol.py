@@ -1,7 +1,6 @@
 """The protocol: every optimizer beside its twin, from the same weights, on the same batches, in turn."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol
@@ -9,7 +8,7 @@ from typing import Protocol
 import jax
 
 from jaxopt_lectures.compare import environment
-from jaxopt_lectures.compare.measures import nudged, state_bytes_per_parameter
+from jaxopt_lectures.compare.measures import moved, state_bytes_per_parameter
 from jaxopt_lectures.compare.results import Difference, Report, Result
 from jaxopt_lectures.compare.runs import Ground, Run, Settings
 from jaxopt_lectures.core.card import Card
@@ -70,7 +69,7 @@ def _side_by_side(ground: Ground, card: Card, progress: Progress) -> Result:
     """Trains one optimizer and, in turn with it, its twin."""
     tx = card.factory(card.learning_rate)
     ours, twins = Run(ground, tx, ground.params), _twins(ground, card)
-    to_twin, rounding = [], []
+    to_twin, noise = [], []
     looks = ground.settings.looks()
     turn = [ours, *twins]
     for start, end in itertools.pairwise((0, *looks)):
@@ -80,7 +79,7 @@ def _side_by_side(ground: Ground, card: Card, progress: Progress) -> Result:
         turn.reverse()  # nobody is always first
         if twins:
             to_twin.append(float(ground.distance(ours.params, twins[0].params)))
-            rounding.append(max(float(ground.distance(twins[0].params, moved.params)) for moved in twins[1:]))
+            noise.append(max(float(ground.distance(twins[0].params, again.params)) for again in twins[1:]))
         progress.advance(card.name, end / looks[-1])
     return Result(
         name=card.name,
@@ -89,17 +88,17 @@ def _side_by_side(ground: Ground, card: Card, progress: Progress) -> Result:
         ours=ours.curves(),
         twin=twins[0].curves() if twins else None,
         twin_call=card.twin.call if card.twin else None,
-        difference=Difference(tuple(to_twin), tuple(rounding)) if twins else None,
+        difference=Difference(tuple(to_twin), tuple(noise)) if twins else None,
     )
 
 
 def _twins(ground: Ground, card: Card) -> list[Run]:
-    """The card's twin, and twice again from weights that are one rounding away; empty if it has none."""
+    """The card's twin, and twice again from weights moved by noise; empty if it has none."""
     if card.twin is None:
         return []
     # optax mixes dtypes as the standard promotion allows; under the strict one it cannot even be traced.
     with jax.numpy_dtype_promotion("standard"):
         tx = card.twin.factory(card.learning_rate)
         twin = Run(ground, tx, ground.params)
-        moved = [Run(ground, tx, nudged(ground.params, way), twin.program) for way in (math.inf, -math.inf)]
-    return [twin, *moved]
+        starts = [moved(ground.params, jax.random.key(draw), ground.settings.noise) for draw in (0, 1)]
+        return [twin, *[Run(ground, tx, start, twin.program) for start in starts]]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ class Difference:
 
     Attributes:
       to_twin: [look], between ours and the twin's.
-      rounding: [look], between the twin and itself started from weights one float32 rounding away (upwards and
-        downwards, the larger): what any two correct implementations may differ by.
+      noise: [look], between the twin and itself started from weights moved by the protocol's `noise`, the larger of
+        two draws: what training makes of a difference that means nothing.
     """
 
     to_twin: Series
-    rounding: Series
+    noise: Series
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class Report:
         optimizers = [{**_plain(result), "figures": self._figures(result)} for result in self.results]
         content = {"schema": SCHEMA, "complete": self.complete}
         content |= {name: _plain(getattr(self, name)) for name in ("task", "protocol", "environment", "looks")}
-        return json.dumps(content | {"optimizers": _plain(optimizers)}, indent=1, allow_nan=False) + "\n"
+        text = json.dumps(content | {"optimizers": _plain(optimizers)}, indent=1, allow_nan=False)
+        # A curve on one line, not a line for each of its numbers.
+        return re.sub(r"\[[^][{}\"]*\]", lambda series: "".join(series[0].split()), text) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Report":

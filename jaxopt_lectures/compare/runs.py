@@ -41,6 +41,7 @@ class Settings:
     seeds: int = 3
     every: int = 20
     first: int = 10
+    noise: float = 1e-6
 
     def looks(self) -> tuple[int, ...]:
         """The steps at which is looked: the early one, every so many, and the last."""
@@ -130,12 +131,12 @@ class Run:
         self.metric.append(np.asarray(self.ground.judge(jax.vmap(eval_params)(self.state, self.params))))
 
     def curves(self) -> Curves:
-        """What was seen so far."""
+        """What was seen so far; 7 digits are all that float32 has."""
         loss, metric = (
-            tuple(tuple(run) for run in np.stack(looks, axis=1).astype(float).tolist())
+            tuple(tuple(float(f"{value:.7g}") for value in run) for run in np.stack(looks, axis=1))
             for looks in (self.loss, self.metric)
         )
-        return Curves(loss, metric, tuple(self.seconds))
+        return Curves(loss, metric, tuple(float(f"{seconds:.4g}") for seconds in self.seconds))
 
     def _compile(self) -> Step:
         """A program of `(params, state, examples, batches, steps)`, for any number of steps up to `every`."""

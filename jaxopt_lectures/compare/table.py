@@ -26,7 +26,7 @@ def comparison(report: Report, plus_minus: str = "±") -> Table:
         f"steps\nto {100 * target:g} %",
         f"apart\nat {report.looks[0]}",
         f"apart\nat {report.looks[-1]}",
-        "1 ulp\napart",
+        "\nnoise",
         "steps/s\nours",
         "steps/s\noptax",
         "state\nbytes",
@@ -45,14 +45,15 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
     task, seeds, first, last = report.task, report.protocol["seeds"], report.looks[0], report.looks[-1]
     spread = f": mean{plus_minus}standard deviation, {seeds} seeds" if seeds > 1 else ""
     middle = f", median of {seeds} seeds" if seeds > 1 else ""
+    noise = number(report.protocol["noise"])
     together = f"of {seeds} seeds at once, " if seeds > 1 else ""
     return [
         "rate      the optimizer's typical one, not tuned for this task: no ranking",
         f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}",
         f"steps     looked at every {report.protocol['every']} steps{middle}",
         f"apart     largest difference of a weight, ours and optax, after {first} and {last} steps",
-        "1 ulp     the same of optax and optax started one float32 rounding away: training",
-        "          magnifies roundings, so what is apart no further means nothing",
+        f"noise     for scale: optax and optax, first weights moved by {noise}, after {last} steps;",
+        f"          training magnifies roundings: of the three, only step {first} judges the method",
         f"steps/s   {together}without compilation and validation",
         "state     per parameter, beside its own 4",
     ]
@@ -70,7 +71,7 @@ def _row(report: Report, result: Result, plus_minus: str) -> list[str]:
     apart = [_NONE] * 3
     if result.difference:
         to_twin = result.difference.to_twin
-        apart = [number(to_twin[0]), number(to_twin[-1]), number(result.difference.rounding[-1])]
+        apart = [number(to_twin[0]), number(to_twin[-1]), number(result.difference.noise[-1])]
     steps = report.steps_to_target(result.ours)
     return [
         f"{result.learning_rate:g}",

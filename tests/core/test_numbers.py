@@ -17,7 +17,7 @@ numbers = st.floats(-MAX, MAX, width=32).map(lambda x: 0.0 if abs(x) < 2e-38 els
 def test_norm_any_floats(values):
     truth = np.linalg.norm(np.float64(values))
     found = float(_norm(jnp.float32(values)))
-    if truth > MAX:
+    if truth > 0.999 * MAX:  # the largest number stands for inf
         assert found == np.inf or found > 0.999 * MAX
     else:
         np.testing.assert_allclose(found, truth, rtol=8 * 2**-24)

@@ -1,0 +1,549 @@
+"""Every clip against NumPy and optax; then what breaks clips: zeros, infinities, overflowing norms, odd trees."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxopt_lectures as jol
+from tests.conformance.cases import equal, mixed_tree, same_type, standard, tree
+from tests.oracles import clipping as oracle
+
+U32, U64 = 2.0**-24, 2.0**-53  # half a unit in the last place at 1: the largest relative error of one rounding
+
+# name: (clip from a threshold, optax's, the oracle on a dict of arrays, name of the threshold)
+CLIPS = {
+    "value": (jol.clip, optax.clip, lambda g, w, c: {k: oracle.clip(g[k], c) for k in g}, "max_delta"),
+    "global": (
+        jol.clip_by_global_norm,
+        optax.clip_by_global_norm,
+        lambda g, w, c: dict(zip(g, oracle.clip_by_global_norm(list(g.values()), c), strict=True)),
+        "max_norm",
+    ),
+    "rms": (
+        jol.clip_by_block_rms,
+        optax.clip_by_block_rms,
+        lambda g, w, c: {k: oracle.clip_by_block_rms(g[k], c) for k in g},
+        "threshold",
+    ),
+    "adaptive": (
+        jol.adaptive_grad_clip,
+        optax.adaptive_grad_clip,
+        lambda g, w, c: {k: oracle.adaptive_grad_clip(g[k], w[k], c) for k in g},
+        "clipping",
+    ),
+}
+every_clip = pytest.mark.parametrize("name", CLIPS)
+# Clipped and not clipped, each: of normal gradients about 300 elements, norm 17, rms 1, norm of the weights as large.
+LEVELS = [0.3, 1.0, 50.0]
+
+
+def once(tx, g, w=None, jit=True):
+    """Updates and state after one step."""
+    w = g if w is None else w
+    return (jax.jit(tx.update) if jit else tx.update)(g, tx.init(w), w)
+
+
+def full(dtype=jnp.float32, seed=0):
+    """The tree of the conformance suite without its empty leaf, for which the oracles have no mean."""
+    found = tree(dtype, seed)
+    del found["empty"]
+    return found
+
+
+def as_numpy(g):
+    return {k: np.asarray(v, np.float64) for k, v in g.items()}
+
+
+# ---- truth
+
+
+@every_clip
+@pytest.mark.parametrize("level", LEVELS)
+def test_float64(name, level, x64):
+    ours, theirs, truth, _ = CLIPS[name]
+    g, w = full(jnp.float64, 1), full(jnp.float64, 2)
+    updates, _ = once(ours(level), g, w)
+    with standard():
+        twin, _ = once(theirs(level), g, w)
+    for key, expected in truth(as_numpy(g), as_numpy(w), level).items():
+        # elements below 5; a norm of 300 squares in any order is off by 300 U64 at most: 5 * 300 * 2^-53 = 2e-13
+        np.testing.assert_allclose(updates[key], expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(updates[key], twin[key], rtol=0, atol=1e-12)
+
+
+@every_clip
+@pytest.mark.parametrize("level", LEVELS)
+def test_float32(name, level):
+    ours, theirs, truth, _ = CLIPS[name]
+    g, w = full(seed=1), full(seed=2)
+    updates, _ = once(ours(level), g, w)
+    with standard():
+        twin, _ = once(theirs(level), g, w)
+    for key, expected in truth(as_numpy(g), as_numpy(w), level).items():
+        # half of the relative error of a sum of n <= 300 squares in any order, n U32 / 2, and 6 roundings beside it
+        bound = (150 + 6) * U32
+        np.testing.assert_allclose(updates[key], expected, rtol=bound, atol=0)
+        np.testing.assert_allclose(updates[key], twin[key], rtol=2 * bound, atol=0)
+
+
+@every_clip
+def test_eager_is_jit(name):
+    ours, *_ = CLIPS[name]
+    g, w = mixed_tree(1), mixed_tree(2)
+    eager, _ = once(ours(0.3), g, w, jit=False)
+    jitted, state = once(ours(0.3), g, w)
+    same_type(eager, g)
+    same_type(state, ours(0.3).init(w))
+    for a, b in zip(jax.tree.leaves(eager), jax.tree.leaves(jitted), strict=True):
+        # XLA may sum in another order when it sees the whole step; bfloat16 may then round to the other side
+        bound = 312 * U32 if a.dtype == jnp.float32 else 2.0**-7
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=bound, atol=0)
+
+
+def test_exact():
+    """(3, 4) at norm 1 is (0.6, 0.8) to the last place; what lies below the threshold keeps its bits."""
+    g = {"w": jnp.float32([3.0, 4.0])}
+    updates, state = once(jol.clip_by_global_norm(1.0), g)
+    np.testing.assert_allclose(updates["w"], np.float32([0.6, 0.8]), rtol=2 * U32)
+    assert float(state.norm) == 5.0
+    for tx in (jol.clip(4.0), jol.clip_by_global_norm(5.0), jol.clip_by_block_rms(3.6), jol.adaptive_grad_clip(1.0)):
+        equal(once(tx, g)[0], g)
+
+
+def test_clip_by_value_is_clip():
+    assert jol.clip_by_value is jol.clip
+
+
+# ---- adaptive clipping: what a unit is
+
+SHAPES = [(), (1,), (7,), (1, 7), (3, 5), (2, 3, 4), (1, 3, 4), (2, 3, 4, 5), (1, 1, 1, 5), (2, 2, 2, 2, 3)]
+
+
+def test_adaptive_units(x64):
+    rng = np.random.default_rng(3)
+    g = {str(shape): jnp.asarray(rng.normal(size=shape)) for shape in SHAPES}
+    w = {str(shape): jnp.asarray(rng.normal(size=shape)) for shape in SHAPES}
+    updates, _ = once(jol.adaptive_grad_clip(0.4), g, w)
+    with standard():
+        twin, _ = once(optax.adaptive_grad_clip(0.4), g, w)
+    for key in g:
+        expected = oracle.adaptive_grad_clip(g[key], w[key], 0.4)
+        assert (expected != np.asarray(g[key])).any(), "clips something"
+        np.testing.assert_allclose(updates[key], expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(updates[key], twin[key], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 1), (-1, 0)], ids=str)
+def test_adaptive_axis(axis, x64):
+    rng = np.random.default_rng(4)
+    g, w = rng.normal(size=(3, 5)), rng.normal(size=(3, 5))
+    updates, _ = once(jol.adaptive_grad_clip(0.4, axis=axis), {"w": jnp.asarray(g)}, {"w": jnp.asarray(w)})
+    with standard():
+        twin, _ = once(optax.adaptive_grad_clip(0.4, axis=axis), {"w": jnp.asarray(g)}, {"w": jnp.asarray(w)})
+
+    def norm(a):
+        return np.sqrt(np.sum(a * a, axis=axis, keepdims=True))
+
+    expected = g * np.minimum(1, 0.4 * norm(w) / norm(g))
+    np.testing.assert_allclose(updates["w"], expected, rtol=0, atol=1e-14)  # 15 elements below 4, as above
+    np.testing.assert_allclose(updates["w"], twin["w"], rtol=0, atol=1e-14)
+
+
+def test_adaptive_least_weight():
+    """Weights of 0 count as eps long, so that they can start to move: 0.5 * 1e-3, and 0.5 * 0.2."""
+    g, w = {"w": jnp.float32([3.0, 4.0])}, {"w": jnp.zeros(2)}
+    for eps in (1e-3, 0.2):
+        updates, _ = once(jol.adaptive_grad_clip(0.5, eps), g, w)
+        np.testing.assert_allclose(updates["w"], 0.5 * eps * np.array([0.6, 0.8]), rtol=8 * U32)
+
+
+def test_adaptive_needs_parameters():
+    tx, g = jol.adaptive_grad_clip(0.1), {"w": jnp.ones(2)}
+    with pytest.raises(ValueError, match=r"adaptive reads the parameters: call update\(gradients, state, params\)"):
+        tx.update(g, tx.init(g))
+
+
+# ---- zeros, infinities, NaN, overflow
+
+
+@every_clip
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_zeros_stay_zeros(name, level):
+    ours, *_ = CLIPS[name]
+    g = jax.tree.map(jnp.zeros_like, mixed_tree())
+    updates, _ = once(ours(level), g)
+    equal(updates, g)
+
+
+@every_clip
+def test_threshold_of_zero_takes_everything(name):
+    ours, *_ = CLIPS[name]
+    g = {"w": jnp.float32([3.0, -4.0, 1e-30, 0.0, jnp.inf])}
+    updates, _ = once(ours(0.0), g, {"w": jnp.ones(5)})
+    np.testing.assert_array_equal(updates["w"], np.zeros(5))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_infinity_takes_the_direction(sign, dtype, x64):
+    """What the clip of (1, 2, h) tends to as h grows; other arrays are touched by the global norm only."""
+    g = {"a": jnp.asarray([1.0, 2.0, sign * jnp.inf], dtype), "b": jnp.asarray([0.25, 0.5], dtype)}
+    w = {"a": jnp.ones(3, dtype), "b": jnp.ones(2, dtype)}
+    expected = {
+        "value": ([0.5, 0.5, sign * 0.5], [0.25, 0.5]),
+        "global": ([0.0, 0.0, sign * 0.5], [0.0, 0.0]),
+        "rms": ([0.0, 0.0, sign * 0.5 * np.sqrt(3)], [0.25, 0.5]),
+        "adaptive": ([0.0, 0.0, sign * 0.5 * np.sqrt(3)], [0.25, 0.5]),  # half of |w| = sqrt 3; |b| < sqrt 2 / 2
+    }
+    for name, (ours, *_) in CLIPS.items():
+        updates, _ = once(ours(0.5), g, w)
+        for key, value in zip("ab", expected[name], strict=True):
+            # dividing by the largest number leaves others at 1e-38 or less; two roundings beside it
+            np.testing.assert_allclose(updates[key], value, rtol=4 * U32, atol=1e-37, err_msg=f"{name} {key}")
+
+
+def test_two_infinities_share_the_direction():
+    g = {"w": jnp.float32([jnp.inf, 1.0, -jnp.inf])}
+    updates, state = once(jol.clip_by_global_norm(1.0), g)
+    np.testing.assert_allclose(updates["w"], [0.5**0.5, 0.0, -(0.5**0.5)], rtol=4 * U32, atol=1e-37)
+    assert float(state.norm) == np.inf, "the norm in the state does not hide it"
+
+
+def test_nan_stays_nan():
+    """And spoils only what is scaled together: the element, everything, the array, the column."""
+    g = {"a": jnp.float32([[1.0, jnp.nan], [2.0, 3.0]]), "b": jnp.ones(2)}
+    poisoned = {"value": [1], "global": range(6), "rms": range(4), "adaptive": [1, 3]}
+    for name, (ours, *_) in CLIPS.items():
+        for level in (0.0, 0.5, 100.0):
+            updates, _ = once(ours(level), g)
+            found = np.concatenate([np.ravel(u) for u in jax.tree.leaves(updates)])
+            np.testing.assert_array_equal(np.flatnonzero(np.isnan(found)), list(poisoned[name]), err_msg=name)
+    assert np.isnan(float(once(jol.clip_by_global_norm(1.0), g)[1].norm))
+    g = {"w": jnp.float32([jnp.inf, jnp.nan])}
+    assert np.isnan(once(jol.clip_by_global_norm(1.0), g)[0]["w"]).all(), "an inf beside it does not hide it"
+
+
+def test_float16_whose_norm_overflows():
+    """Ten times 300: the norm is 949, its square does not fit float16."""
+    g = {"w": jnp.full((10,), 300, jnp.float16)}
+    w = {"w": jnp.ones((10,), jnp.float16)}
+    updates, state = once(jol.clip_by_global_norm(1.0), g, w)
+    assert state.norm.dtype == jnp.float32
+    np.testing.assert_allclose(state.norm, 300 * np.sqrt(10), rtol=10 * U32)
+    for tx, size in ((jol.clip_by_global_norm(1.0), 0.1**0.5), (jol.clip_by_block_rms(1.0), 1.0)):
+        updates, _ = once(tx, g, w)
+        assert updates["w"].dtype == jnp.float16
+        np.testing.assert_allclose(np.float64(updates["w"]), size, rtol=2.0**-11)  # one rounding to float16
+    updates, _ = once(jol.adaptive_grad_clip(1.0), g, w)
+    np.testing.assert_allclose(np.float64(updates["w"]), 1.0, rtol=2.0**-11)
+
+
+@every_clip
+def test_bfloat16(name):
+    """Computed in float32 and rounded once."""
+    ours, _, truth, _ = CLIPS[name]
+    g, w = full(jnp.bfloat16, 1), full(jnp.bfloat16, 2)
+    updates, _ = once(ours(0.3), g, w)
+    for key, expected in truth(as_numpy(g), as_numpy(w), 0.3).items():
+        assert updates[key].dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float64(updates[key]), expected, rtol=2.0**-9 * 1.01, atol=0)
+
+
+@every_clip
+@pytest.mark.parametrize("big", [1e25, 8e37, 1e38, 3e38])
+def test_float32_whose_norm_overflows(name, big):
+    """Also where the norm itself does not fit (3e38 twice), and where 1 / big is not a normal number (above 8.5e37)."""
+    ours, _, truth, _ = CLIPS[name]
+    g = {"m": np.float32([[big, 0.5 * big], [big, -1.0]]), "v": np.float32([0.0, -big, 0.25 * big, 7.0])}
+    w = {"m": np.ones((2, 2)), "v": np.ones(4)}
+    updates, _ = once(ours(0.5), jax.tree.map(jnp.asarray, g), jax.tree.map(jnp.float32, w))
+    for key, expected in truth(as_numpy(g), w, 0.5).items():
+        # sums of 8 squares and a handful of roundings; 1 beside 1e25 and more may flush to 0
+        np.testing.assert_allclose(updates[key], expected, rtol=16 * U32, atol=1e-24, err_msg=key)
+
+
+@every_clip
+def test_float32_whose_squares_vanish(name):
+    """1e-30 is not 0: at a threshold of 1e-30 its norm is measured, not lost."""
+    ours, _, truth, _ = CLIPS[name]
+    g = {"w": np.float32([3e-30, -4e-30])}
+    w = {"w": np.float32([0.6, 0.8])}
+    updates, _ = once(ours(1e-30), jax.tree.map(jnp.asarray, g), jax.tree.map(jnp.asarray, w))
+    expected = truth(as_numpy(g), as_numpy(w), 1e-30)["w"]
+    np.testing.assert_allclose(updates["w"], expected, rtol=16 * U32, atol=0)
+
+
+# ---- odd trees
+
+
+@every_clip
+def test_odd_trees(name):
+    """Empty arrays, scalars, None and empty trees: kept as they are, and of no weight."""
+    ours, _, truth, _ = CLIPS[name]
+    plain = {"scalar": jnp.float32(3.0), "matrix": jnp.float32([[1.0, -2.0], [0.5, 4.0]])}
+    odd = plain | {"none": None, "nothing": {}, "empty": jnp.zeros((0,)), "flat": jnp.zeros((0, 3)), "thin": ()}
+    updates, state = once(ours(0.5), odd)
+    same_type(updates, odd)
+    same_type(state, ours(0.5).init(odd))
+    for key, expected in truth(as_numpy(plain), as_numpy(plain), 0.5).items():
+        np.testing.assert_allclose(updates[key], expected, rtol=16 * U32)
+    for nothing in ({}, (), None, {"a": None}, {"a": jnp.zeros((0, 3))}):
+        updates, _ = once(ours(0.5), nothing)
+        same_type(updates, nothing)
+
+
+def test_norm_of_nothing_is_zero():
+    for nothing in ({}, {"a": None}, {"a": jnp.zeros((0, 3))}):
+        _, state = once(jol.clip_by_global_norm(0.5), nothing)
+        assert float(state.norm) == 0.0
+
+
+# ---- thresholds
+
+
+@every_clip
+def test_threshold_under_vmap(name):
+    ours, *_ = CLIPS[name]
+    g, w = tree(seed=1), tree(seed=2)
+    levels = jnp.float32([0.0, 0.3, 1.0, 50.0])
+    swept = jax.jit(jax.vmap(lambda c: ours(c).update(g, ours(c).init(w), w)[0]))(levels)
+    for lane, level in enumerate(levels):
+        alone, _ = once(ours(float(level)), g, w)
+        for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[lane], b, rtol=312 * U32, atol=0)  # two orders of summing 300 squares
+
+
+@every_clip
+def test_threshold_from_a_schedule(name):
+    ours, _, _, _ = CLIPS[name]
+    g, w = {"w": jnp.float32([[3.0, -4.0], [1.0, 0.0]])}, {"w": jnp.ones((2, 2))}
+    levels = [0.1, 2.0, 0.0, 0.5]
+    tx = ours(lambda count: jnp.float32(levels)[count])
+    step, state = jax.jit(tx.update), tx.init(w)
+    for level in levels:
+        updates, state = step(g, state, w)
+        np.testing.assert_allclose(updates["w"], once(ours(level), g, w)[0]["w"], rtol=4 * U32, atol=0)
+    assert int(state.count) == 4
+
+
+@every_clip
+def test_traced_once(name):
+    """New gradients and new thresholds find the program of the first."""
+    ours, *_ = CLIPS[name]
+    w = mixed_tree()
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(lambda g, s, w, c: ours(c).update(g, s, w), n=1))
+    state = ours(1.0).init(w)
+    for k in range(3):
+        _, state = step(mixed_tree(k), state, w, jnp.float32(0.1 * k))
+    assert int(state.count) == 3
+
+
+def test_norm_is_kept_in_the_state():
+    """Of the gradients before clipping; found by name in a chain."""
+    tx = jol.chain(jol.clip_by_global_norm(1.0), jol.sgd(0.1))
+    w = {"a": jnp.zeros(2), "b": jnp.zeros(())}
+    state = tx.init(w)
+    assert float(optax.tree_utils.tree_get(state, "norm")) == 0.0
+    for scale in (1.0, 0.1):
+        g = {"a": scale * jnp.float32([2.0, -3.0]), "b": scale * jnp.float32(6.0)}
+        _, state = jax.jit(tx.update)(g, state, w)
+        np.testing.assert_allclose(optax.tree_utils.tree_get(state, "norm"), 7.0 * scale, rtol=4 * U32)
+
+
+BAD = [
+    *[(factory, name, value) for factory, _, _, name in CLIPS.values() for value in (-1.0, float("nan"), float("inf"))],
+    (lambda v: jol.adaptive_grad_clip(0.1, eps=v), "eps", -1e-3),
+    *[(jol.clip_by_percentile, "percentile", value) for value in (-1.0, 100.5, float("nan"))],
+    *[(lambda v: jol.clip_by_percentile(10.0, v), "history", value) for value in (0, -3, float("nan"))],
+]
+
+
+@pytest.mark.parametrize(("factory", "name", "value"), BAD, ids=lambda x: str(x) if not callable(x) else "")
+def test_numbers_out_of_range(factory, name, value):
+    with pytest.raises(ValueError, match=rf"{name} must lie in \[.*got {value!r}"):
+        factory(value)
+
+
+@pytest.mark.parametrize("value", ["1.0", True, None, 1j, object()], ids=repr)
+def test_wrong_types(value):
+    named = [(f, n) for f, _, _, n in CLIPS.values()] + [(jol.clip_by_percentile, "percentile")]
+    for factory, name in named:
+        with pytest.raises(TypeError, match=f"{name} must be a number"):
+            factory(value)
+    with pytest.raises(TypeError, match="history must be"):
+        jol.clip_by_percentile(10.0, value)
+
+
+def test_arrays_are_no_thresholds():
+    for factory, _, _, name in CLIPS.values():
+        with pytest.raises(ValueError, match=rf"{name} must be a scalar, got shape \(2,\).*vmap"):
+            factory(jnp.ones(2))
+
+
+# ---- percentile of the run's own history
+
+
+def percentile_run(norms, percentile, history, dtype=jnp.float64):
+    """Clipped gradients and states for gradients of these norms, in two arrays."""
+    unit = {"a": np.array([0.6, 0.0]), "b": np.array([[-0.8]])}
+    tx = jol.clip_by_percentile(percentile, history)
+    step, state, found = jax.jit(tx.update), tx.init(jax.tree.map(lambda u: jnp.asarray(u, dtype), unit)), []
+    for norm in norms:
+        g = jax.tree.map(lambda u, norm=norm: jnp.asarray(np.where(u == 0, 0, norm * u), dtype), unit)
+        updates, state = step(g, state)
+        found.append((g, updates, state))
+    return found
+
+
+@pytest.mark.parametrize("percentile", [0.0, 10.0, 37.5, 50.0, 100.0])
+def test_percentile(percentile, x64):
+    """Twelve steps with a memory of five: the window moves on, the oldest norm is forgotten."""
+    norms = np.random.default_rng(5).lognormal(size=12)
+    for step, (g, updates, state) in enumerate(percentile_run(norms, percentile, 5)):
+        expected = oracle.clip_by_percentile(norms[max(0, step - 4) : step], [g["a"], g["b"]], percentile)
+        np.testing.assert_allclose(updates["a"], expected[0], rtol=1e-14, atol=0)
+        np.testing.assert_allclose(updates["b"], expected[1], rtol=1e-14, atol=0)
+        np.testing.assert_allclose(state.norm, norms[step], rtol=1e-15)
+        assert int(state.count) == step + 1
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_percentile_forgets_what_is_not_finite(bad, x64):
+    """In the window it counts as a step without a norm; an inf itself is scaled to the percentile of the others."""
+    norms = np.random.default_rng(6).lognormal(size=12)
+    norms[4] = bad
+    for step, (g, updates, state) in enumerate(percentile_run(norms, 40.0, 5)):
+        window = norms[max(0, step - 4) : step]
+        seen = window[np.isfinite(window)]
+        if step == 4:
+            limit = np.percentile(seen, 40.0)
+            spread = np.sqrt(2)  # two infinite elements of three
+            expected = [np.array([limit / spread, 0.0]), np.array([[-limit / spread]])]
+            if np.isnan(bad):
+                expected = [np.full(2, np.nan), np.full((1, 1), np.nan)]
+        else:
+            expected = oracle.clip_by_percentile(seen, [g["a"], g["b"]], 40.0)
+        np.testing.assert_allclose(updates["a"], expected[0], rtol=1e-14, atol=0)
+        np.testing.assert_allclose(updates["b"], expected[1], rtol=1e-14, atol=0)
+        assert not np.isnan(state.history).any()
+
+
+def test_percentile_float32():
+    norms = np.random.default_rng(7).lognormal(size=8)
+    for step, (g, updates, state) in enumerate(percentile_run(norms, 25.0, 3, jnp.float32)):
+        expected = oracle.clip_by_percentile(norms[max(0, step - 2) : step], [g["a"], g["b"]], 25.0)
+        assert state.history.dtype == jnp.float32
+        # norm, interpolation (two numbers 1000 apart at most) and scale: about 10 roundings
+        np.testing.assert_allclose(updates["a"], expected[0], rtol=16 * U32, atol=0)
+        np.testing.assert_allclose(updates["b"], expected[1], rtol=16 * U32, atol=0)
+
+
+def test_percentile_zeros_and_nothing():
+    tx = jol.clip_by_percentile(50.0, 3)
+    for g in ({"w": jnp.zeros(3)}, {"w": None}, {}, {"w": jnp.zeros((0,))}):
+        updates, state = once(tx, g)
+        equal(updates, g)
+        assert float(state.norm) == 0.0
+
+
+def test_percentile_traced_and_scheduled():
+    """Swept by vmap; from a schedule it takes its value at the step."""
+    g = [{"w": jnp.float32([3.0, 4.0]) * k} for k in (1.0, 3.0, 2.0)]
+
+    def third(percentile):
+        tx = jol.clip_by_percentile(percentile, 4)
+        state = tx.init(g[0])
+        for gradient in g:
+            updates, state = tx.update(gradient, state)
+        return jnp.linalg.norm(updates["w"])
+
+    swept = jax.jit(jax.vmap(third))(jnp.float32([0.0, 25.0, 50.0, 75.0, 100.0]))
+    np.testing.assert_allclose(swept, [5.0, 7.5, 10.0, 10.0, 10.0], rtol=8 * U32)  # of norms 5, 15, 10
+    falling = third(lambda count: jnp.float32([100.0, 100.0, 25.0])[count])
+    np.testing.assert_allclose(falling, 7.5, rtol=8 * U32)
+
+
+def test_percentile_traced_once():
+    tx, w = jol.clip_by_percentile(10.0, 3), mixed_tree()
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(lambda g, s: tx.update(g, s), n=1))
+    state = tx.init(w)
+    for k in range(5):
+        _, state = step(mixed_tree(k), state)
+    same_type(state, tx.init(w))
+    assert int(state.count) == 5
+
+
+# ---- derivatives and chains
+
+ALL = {name: ours(0.5) for name, (ours, *_) in CLIPS.items()} | {"percentile": jol.clip_by_percentile(50.0, 4)}
+every_transformation = pytest.mark.parametrize("tx", ALL.values(), ids=ALL)
+
+
+def through(tx, g):
+    """A number that depends on the clip of `g`, after a step that fills the history."""
+    w = {"w": jnp.ones((3,))}
+    _, state = tx.update({"w": jnp.float32([0.1, 0.0, 0.0])}, tx.init(w), w)
+    return jnp.sum(jnp.float32([1.0, 2.0, 3.0]) * tx.update({"w": g}, state, w)[0]["w"])
+
+
+@every_transformation
+def test_derivative_at_zero(tx):
+    """0 is not clipped, so there the derivative is that of the identity; through grad, vmap of it and it of vmap."""
+    zero, batch = jnp.zeros(3), jnp.float32([[0.0, 0.0, 0.0], [3.0, 0.0, -4.0]])
+    np.testing.assert_array_equal(jax.grad(lambda g: through(tx, g))(zero), [1.0, 2.0, 3.0])
+    inside = jax.vmap(jax.grad(lambda g: through(tx, g)))(batch)
+    outside = jax.grad(lambda b: jnp.sum(jax.vmap(lambda g: through(tx, g))(b)))(batch)
+    for found in (inside, outside):
+        np.testing.assert_array_equal(found[0], [1.0, 2.0, 3.0])
+        assert np.isfinite(found).all()
+
+
+@every_transformation
+def test_derivative_is_that_of_differences(tx, x64):
+    """Where it clips; central differences of step 1e-6 are off by 1e-12 / 6 f''' and 2^-53 / 1e-6."""
+    with jax.numpy_dtype_promotion("standard"):
+        at, h = jnp.asarray([3.0, 0.2, -4.0]), 1e-6
+        slope = jax.grad(lambda g: through(tx, g))(at)
+        for k in range(3):
+            e = h * jnp.eye(3)[k]
+            np.testing.assert_allclose(slope[k], (through(tx, at + e) - through(tx, at - e)) / (2 * h), atol=1e-8)
+
+
+@every_transformation
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e25, 3e38])
+def test_derivative_where_squares_leave_the_range(tx, size):
+    slope = jax.grad(lambda g: through(tx, g))(size * jnp.float32([1.0, 0.0, -0.5]))
+    assert np.isfinite(slope).all(), slope
+
+
+@pytest.mark.parametrize("chain", [optax.chain, jol.chain], ids=["optax", "jol"])
+def test_chained_with_an_optimizer(chain):
+    """Three clips before Adam: the steps are those of the parts, taken by hand."""
+    parts = [jol.clip_by_percentile(60.0, 3), jol.clip_by_global_norm(2.0), jol.clip(0.3), jol.adam(0.1)]
+    whole, w = chain(*parts), tree()
+    states, state = [part.init(w) for part in parts], whole.init(w)
+    step = jax.jit(whole.update)
+    for k in range(3):
+        g = tree(seed=10 + k)
+        updates, state = step(g, state, w)
+        for index, part in enumerate(parts):
+            g, states[index] = jax.jit(part.update)(g, states[index], w)
+        for key in w:
+            # as one program or as four: a few roundings of a step of 0.1, and those of the norm before it
+            np.testing.assert_allclose(updates[key], g[key], rtol=0, atol=0.1 * 400 * U32)
+    same_type(tuple(states), state)
+
+
+@every_clip
+def test_clipping_again_changes_nothing(name):
+    """But for the rounding of a norm that is now the threshold itself."""
+    g, w, tx = tree(seed=1), tree(seed=2), CLIPS[name][0](0.3)
+    first, _ = once(tx, g, w)
+    again, _ = once(jol.chain(tx, tx), g, w)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, rtol=312 * U32, atol=0)
