@@ -1,9 +1,9 @@
 """Schedules: functions of the step count, for learning rates, momenta and every other hyper-parameter.
 
-Each public function returns a schedule: a callable from t, the number of updates made so far (0 at the first), to a
-scalar. The rho_k of lecture 001 (algorithm 8.1, "scheduled learning"), k = 1, 2, ..., is `schedule(k - 1)`; the rule
-that goes with it (Goodfellow et al., "Deep learning", 2016, equation 8.14) is `linear_schedule`. Names, argument order,
-defaults and values are optax's wherever optax 0.2.8 has the schedule. Said once for all of them:
+Each public function returns a schedule: a callable from t, the updates made so far (0 at the first), to a scalar. The
+rho_k of lecture 001 (algorithm 8.1, "scheduled learning"), k = 1, 2, ..., is `schedule(k - 1)`; the book's own choice
+(Goodfellow et al., "Deep learning", 2016, equation 8.14) is `linear_schedule`. Names, argument order, defaults and
+values are optax's wherever optax 0.2.8 has the schedule. Said once for all of them:
 
 *Reading.* `@_schedule` turns a formula `(t, arguments)` into the function `(arguments) -> schedule` that users call.
 An argument's annotation says whether it is a value or steps, and its range: `PositiveSteps` lie in (0, inf).
@@ -11,8 +11,8 @@ An argument's annotation says whether it is a value or steps, and its range: `Po
 scheduled; steps and boundaries count updates, whole or not; rates, powers, factors and shares have no unit. Each is a
 number or a scalar array, traced too (`jax.vmap` over it is a sweep); bools, names and None are static.
 *Count.* An int, an integer array or a float; below 0 means 0. It stays an integer while the steps are integers, and a
-decay ends with (T - t) / T, not 1 - t / T, so that float32 keeps its digits. The result is a scalar of JAX's default
-float dtype, finite at every count.
+decay ends with (T - t) / T, not 1 - t / T, so that float32 keeps its digits.
+*Returns* a scalar of JAX's default float dtype, finite at every count.
 *Raises*, when the schedule is made, for what is not traced: ValueError for a number outside its range (naming argument,
 range and number) or an array that is no scalar; TypeError for what is no number.
 """
@@ -44,7 +44,7 @@ Share = Annotated[Number, "[0, 1]", "value"]
 Steps = Annotated[Number, "(-inf, inf)", "steps"]
 PositiveSteps = Annotated[Number, "(0, inf)", "steps"]
 UnsignedSteps = Annotated[Number, "[0, inf)", "steps"]
-Pieces = Mapping[Any, Any] | Sequence[tuple[Any, Any]] | Any  # {boundary: scale} or pairs of them, which may be traced
+Pieces = Mapping[Any, Any] | Sequence[tuple[Any, Any]] | Any  # a dict {boundary: scale} or pairs (boundary, scale)
 P = ParamSpec("P")
 
 
@@ -128,8 +128,7 @@ def _warmup(t: Any, start: Any, peak: Any, steps: Any, after: Any) -> jax.Array:
 
 def _power(base: jax.Array, exponent: Any) -> jax.Array:
     """`base ** exponent` for both >= 0, with finite derivatives at base 0."""
-    positive = base > 0
-    return jnp.where(positive, jnp.where(positive, base, 1) ** exponent, _real(exponent == 0))
+    return jnp.where(base > 0, jnp.where(base > 0, base, 1) ** exponent, _real(exponent == 0))
 
 
 def _half_wave(share: jax.Array) -> jax.Array:
@@ -184,7 +183,7 @@ def polynomial_schedule(
 
 @_schedule
 def piecewise_constant_schedule(t: Any, init_value: Value, boundaries_and_scales: Pieces = None) -> jax.Array:
-    """`init_value` times the scales, in [0, inf), of all boundaries up to t; a dict or, to be traced, pairs of both."""
+    """`init_value` times the scales, in [0, inf), of all boundaries up to t, which may be traced if given in pairs."""
     for boundary, scale in boundaries_and_scales:
         now, begin = _together(t, boundary)
         init_value = init_value * jnp.where(now >= begin, _real(scale), 1)

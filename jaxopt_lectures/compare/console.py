@@ -83,11 +83,19 @@ def is_gone(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError) or error.errno == errno.EIO
 
 
+def flush() -> None:
+    """Writes what is still buffered, so that an error is met here and not when Python exits."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
+
+
 def silence() -> None:
     """Sends what is still buffered nowhere, so that Python does not complain about it when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream:
+                stream.flush()
         except OSError:
             os.dup2(nowhere, stream.fileno())

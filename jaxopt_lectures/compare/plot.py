@@ -39,7 +39,7 @@ def figure(report: Report) -> "Figure":
     count = len(report.results)
     columns = min(count, _PER_ROW)
     rows = math.ceil(count / columns)
-    made = Figure(figsize=(max(3, columns) * _PANEL[0] + 0.4, rows * _PANEL[1] + 0.8), layout="constrained")
+    made = Figure(figsize=(max(4, columns) * _PANEL[0] + 0.4, rows * _PANEL[1] + 0.8), layout="constrained")
     FigureCanvasAgg(made)
     panels = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     for panel, result in zip(panels, report.results, strict=False):

@@ -1,10 +1,13 @@
 """How far a comparison is: a bar on a terminal, elsewhere a line for each optimizer that is done."""
 
 import contextlib
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -14,19 +17,52 @@ from jaxopt_lectures.compare.results import Result
 _REDRAW = 0.1  # seconds between two drawings of the bar
 
 
+class Interrupts:
+    """Hears Ctrl-C for certain, in a `with` statement.
+
+    Python raises KeyboardInterrupt wherever it happens to be; inside a callback of the garbage collector, of which JAX
+    has one, it is printed and dropped. So it is also remembered, for `check`.
+    """
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def __enter__(self) -> "Interrupts":
+        self.hears = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+        if self.hears:
+            self.before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.hears:
+            signal.signal(signal.SIGINT, self.before)
+
+    def check(self) -> None:
+        """Raises the KeyboardInterrupt that was dropped, if one was."""
+        if self.heard:
+            raise KeyboardInterrupt
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self.heard = True
+        raise KeyboardInterrupt
+
+
 class Lines:
     """One line for each finished optimizer.
 
     Args:
       total: how many optimizers there are.
       console: where to print.
+      interrupts: asked at every step.
     """
 
-    def __init__(self, total: int, console: Terminal) -> None:
-        self.total, self.done, self.console, self.began = total, 0, console, time.monotonic()
+    def __init__(self, total: int, console: Terminal, interrupts: Interrupts) -> None:
+        self.total, self.done, self.console, self.interrupts = total, 0, console, interrupts
+        self.began = time.monotonic()
 
     def advance(self, name: str, share: float) -> None:
         """Nothing to say before it is finished."""
+        self.interrupts.check()
 
     def finish(self, result: Result) -> None:
         """Says what it reached and when."""
@@ -45,15 +81,17 @@ class Bar:
     Args:
       bar: rich's progress bar.
       total: how many optimizers there are.
+      interrupts: asked at every step.
     """
 
-    def __init__(self, bar: Progress, total: int) -> None:
-        self.bar, self.done, self.drawn = bar, 0, 0.0
+    def __init__(self, bar: Progress, total: int, interrupts: Interrupts) -> None:
+        self.bar, self.interrupts, self.done, self.drawn = bar, interrupts, 0, 0.0
         self.task = bar.add_task("compiling", total=total)
         bar.refresh()
 
     def advance(self, name: str, share: float) -> None:
         """Moves the bar, if its last move is not just past."""
+        self.interrupts.check()
         if time.monotonic() - self.drawn > _REDRAW:
             self._draw(name, self.done + share)
 
@@ -72,12 +110,18 @@ class Bar:
 def shown(total: int) -> Iterator[Bar | Lines]:
     """Progress over that many optimizers, on stderr, so that stdout holds the table alone."""
     console = Terminal(sys.stderr)
-    if not console.animated:
-        yield Lines(total, console)
-        return
     columns = TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with _while_watched(), Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
-        yield Bar(bar, total)
+    with Interrupts() as interrupts:
+        if not console.animated:
+            yield Lines(total, console, interrupts)
+            return
+        bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
+        bar.start()
+        try:
+            yield Bar(bar, total, interrupts)
+        finally:
+            with contextlib.suppress(OSError):  # a terminal that has gone away must not take the results with it
+                bar.stop()
 
 
 @contextlib.contextmanager

@@ -116,6 +116,7 @@ class Run:
         self.params = jax.tree.map(jnp.copy, params)
         self.state = jax.tree.map(jnp.copy, jax.vmap(tx.init)(params))
         self.program = program or self._compile()
+        self._step(ground.batches(0), 0)  # the first call is slow; this one takes no step
         self.loss: list[np.ndarray] = []
         self.metric: list[np.ndarray] = []
         self.seconds: list[float] = []
@@ -123,12 +124,15 @@ class Run:
     def advance(self, batches: jax.Array, steps: int) -> None:
         """Takes that many steps, times them, and looks."""
         began = time.perf_counter()
-        self.params, self.state, loss = jax.block_until_ready(
-            self.program(self.params, self.state, self.ground.examples, batches, steps)
-        )
+        loss = self._step(batches, steps)
         self.seconds.append((time.perf_counter() - began) / steps)
         self.loss.append(np.asarray(loss) / steps)
         self.metric.append(np.asarray(self.ground.judge(jax.vmap(eval_params)(self.state, self.params))))
+
+    def _step(self, batches: jax.Array, steps: int) -> jax.Array:
+        arguments = self.params, self.state, self.ground.examples, batches, steps
+        self.params, self.state, loss = jax.block_until_ready(self.program(*arguments))
+        return loss
 
     def curves(self) -> Curves:
         """What was seen so far; 7 digits are all that float32 has."""

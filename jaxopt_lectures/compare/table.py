@@ -52,8 +52,8 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
         f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}",
         f"steps     looked at every {report.protocol['every']} steps{middle}",
         f"apart     largest difference of a weight, ours and optax, after {first} and {last} steps",
-        f"noise     for scale: optax and optax, first weights moved by {noise}, after {last} steps;",
-        f"          training magnifies roundings: of the three, only step {first} judges the method",
+        f"noise     for scale: optax and optax, its first weights off by {noise}, {last} steps;",
+        "          training magnifies roundings, so only the first of the three judges",
         f"steps/s   {together}without compilation and validation",
         "state     per parameter, beside its own 4",
     ]

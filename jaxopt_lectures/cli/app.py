@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
-from jaxopt_lectures import catalogue, registry, tasks
-from jaxopt_lectures.compare.console import Terminal, forgive_encodings, is_gone, silence
+from jaxopt_lectures import registry, tasks
+from jaxopt_lectures.cli.catalogue import print_card, print_list
+from jaxopt_lectures.compare.console import Terminal, flush, forgive_encodings, is_gone, silence
 from jaxopt_lectures.core.card import Card
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the words after the program's name; those it was started with if None.
     """
     forgive_encodings()
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+        code = app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
+        flush()
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _refuse(_worded(error))
@@ -52,32 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as error:
-        if not is_gone(error):
-            raise
+        code = _UNREAD if is_gone(error) else _refuse(str(error))
         silence()
-        return _UNREAD
+        return code
 
 
 @app.command(name="list")
 def list_() -> None:
     """Show every optimizer: source, place in the lectures, state, optax counterpart, what it does."""
-    catalogue.print_list(Terminal(sys.stdout), registry.cards())
+    print_list(Terminal(sys.stdout), registry.cards())
     Terminal(sys.stdout).lines("", f"state: bytes per parameter. All about one of them: {_NAME} show NAME")
 
 
 @app.command
-def show(name: str) -> None:
+def show(name: str, /) -> None:
     """Show one optimizer: formula, source, errata, arguments, optax counterpart, state.
 
     Args:
       name: what `list` calls it.
     """
-    catalogue.print_card(Terminal(sys.stdout), _checked(registry.get, name))
+    print_card(Terminal(sys.stdout), _checked(registry.get, name))
 
 
 @app.command
 def compare(
     task: str,
+    /,
     *,
     optimizers: str | None = None,
     steps: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
@@ -103,14 +103,15 @@ def compare(
         raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
     from jaxopt_lectures.compare import progress, protocol
 
-    chosen = tasks.get(name)
     with progress.shown(len(cards)) as display:
+        chosen = tasks.get(name)
         report = protocol.compare(chosen, cards, protocol.Settings(steps or chosen.steps, seeds), display)
-    if not report.complete:
-        Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
     if report.results:
         _tell(report, folder)
-    return 0 if report.complete else _INTERRUPTED
+    if report.complete:
+        return 0
+    Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
+    return _INTERRUPTED
 
 
 def _tell(report: "Report", folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from collections.abc import Sequence
 
 import jax
@@ -12,6 +13,7 @@ from jaxopt_lectures.compare.console import Terminal, new_table
 from jaxopt_lectures.compare.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
 
+_INDENT = 4 * " "
 _SHAPES = {
     "parameter": "shaped like the parameter",
     "scalar": "one number per parameter array",
@@ -29,7 +31,9 @@ def print_list(terminal: Terminal, cards: Sequence[Card]) -> None:
     header, rule, *rows = terminal.rendered(_listed(cards, with_summary=False))
     terminal.lines(header, rule)
     for row, card in zip(rows, cards, strict=True):
-        terminal.lines(row, f"    {card.summary}")
+        terminal.lines(
+            row, *textwrap.wrap(card.summary, terminal.width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        )
 
 
 def print_card(terminal: Terminal, card: Card) -> None:

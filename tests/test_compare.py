@@ -1,0 +1,308 @@
+"""The comparison: same start, same batches, the right weights looked at; its file, its table, its picture."""
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxopt_lectures import registry
+from jaxopt_lectures.compare import environment, measures, plot, progress, protocol, results, table
+from jaxopt_lectures.compare.console import Terminal
+from jaxopt_lectures.compare.runs import Ground, Run, Settings
+from jaxopt_lectures.core.card import Card, Twin
+from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks.task import Data, Examples, Task
+
+
+def blobs():
+    """Three clouds in the plane, far enough apart to be told apart, near enough not to be trivial."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120, dtype=np.int32) % 3
+    x = rng.normal(size=(120, 2)).astype(np.float32) + 2 * np.eye(3, 2, dtype=np.float32)[y]
+    return Data(Examples(x[:90], y[:90]), Examples(x[90:], y[90:]))
+
+
+TASK = Task(
+    name="blobs",
+    summary="three clouds",
+    model=lambda seed: MLP((2, 4, 3), activation=jnp.tanh, rngs=nnx.Rngs(seed)),
+    loss=lambda m, x, y: optax.softmax_cross_entropy(m(x), jax.nn.one_hot(y, 3)).mean(),
+    metric=lambda m, x, y: jnp.mean(m(x).argmax(-1) == y),
+    data=blobs,
+    batch_size=20,
+    target=0.6,
+)
+SETTINGS = Settings(steps=30, seeds=2, every=10, first=5)
+WITH_TWIN = registry.get("adam")
+TWINLESS = next(card for card in registry.cards() if card.twin is None)
+
+
+class Interrupter:
+    """Progress that presses Ctrl-C in the middle of an optimizer."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def advance(self, name, share):
+        if name == self.name and share > 0.3:
+            raise KeyboardInterrupt
+
+    def finish(self, result):
+        pass
+
+
+@pytest.fixture(scope="module")
+def report():
+    return protocol.compare(TASK, [WITH_TWIN, TWINLESS], SETTINGS)
+
+
+def without_times(curves):
+    return dataclasses.replace(curves, seconds_per_step=())
+
+
+def test_a_report_has_every_seed_and_look(report):
+    assert report.complete
+    assert report.looks == (5, 10, 20, 30)
+    assert [result.name for result in report.results] == [WITH_TWIN.name, TWINLESS.name]
+    with_twin, twinless = report.results
+    for curves in (with_twin.ours, with_twin.twin, twinless.ours):
+        assert np.shape(curves.loss) == np.shape(curves.metric) == (2, 4)
+        assert len(curves.seconds_per_step) == 4
+        assert np.mean(curves.loss, axis=0)[-1] < np.mean(curves.loss, axis=0)[0]
+        assert curves.steps_per_second > 0
+    assert len(with_twin.difference.to_twin) == len(with_twin.difference.noise) == 4
+    assert (twinless.twin, twinless.twin_call, twinless.difference) == (None, None, None)
+    assert report.task["parameters"] == 2 * 4 + 4 + 4 * 3 + 3
+    assert report.protocol["asked"] == [WITH_TWIN.name, TWINLESS.name]
+
+
+def test_ours_and_the_twin_take_the_same_steps(report):
+    """optax computes 1 - b2^t in float32: for 0.999 off by 2^-25 of 1e-3 and as much again from b2 itself, so the root
+    of the second moment by 3e-5 of itself; over 5 steps of at most the learning rate each. 2^-22: roundings of weights.
+    """
+    difference = report.results[0].difference
+    assert difference.to_twin[0] <= 5 * WITH_TWIN.learning_rate * 3e-5 + 2**-22
+    assert 0 < difference.noise[0] <= 1e-5  # the millionth it started with, hardly grown
+
+
+def test_an_optimizer_does_not_differ_from_itself():
+    """Same first weights, same batches, same place to look: as its own twin it must agree to the last bit."""
+    card = dataclasses.replace(WITH_TWIN, twin=Twin("itself", WITH_TWIN.factory))
+    (result,) = protocol.compare(TASK, [card], SETTINGS).results
+    assert result.difference.to_twin == (0, 0, 0, 0)
+    assert without_times(result.ours) == without_times(result.twin)
+    assert result.difference.noise[-1] > 0
+
+
+def test_twice_the_same_gives_the_same(report):
+    (again,) = protocol.compare(TASK, [TWINLESS], SETTINGS).results
+    assert without_times(again.ours) == without_times(report.results[1].ours)
+
+
+def test_gradients_and_metrics_are_taken_where_the_method_wants_them():
+    """The look-ahead form steps w and wants its gradient elsewhere, the other steps phi and is judged elsewhere.
+
+    They are one method: equal losses and metrics although the weights they hold differ. Were either hook left out,
+    the curves would part at the second step.
+    """
+    nesterov = registry.get("nesterov")
+    card = Card(
+        name="ahead",
+        factory=functools.partial(nesterov.factory, lookahead=True),
+        summary="",
+        plain="",
+        latex="",
+        source="",
+        twin=Twin("phi", nesterov.factory),
+        learning_rate=0.1,
+    )
+    (result,) = protocol.compare(TASK, [card], SETTINGS).results
+    assert result.difference.to_twin[0] > 1e-3
+    np.testing.assert_allclose(result.ours.loss, result.twin.loss, rtol=1e-5)
+    np.testing.assert_allclose(result.ours.metric, result.twin.metric)
+
+
+def test_batches_are_epochs_cut_into_pieces():
+    ground = Ground(TASK, SETTINGS)
+    early, late = np.asarray(ground.batches(0)), np.asarray(ground.batches(7))
+    assert early.shape == (2, SETTINGS.every, TASK.batch_size)
+    np.testing.assert_array_equal(early[:, 7:], late[:, :3])  # the step decides, not where the counting began
+    per_epoch = 90 // 20
+    for seed in early:
+        assert len(set(seed[:per_epoch].ravel())) == per_epoch * 20  # nothing twice within an epoch
+    assert (early[0] != early[1]).any()
+    assert (early[:, :per_epoch] != early[:, per_epoch : 2 * per_epoch]).any()
+
+
+def test_the_first_weights_are_left_alone():
+    """Programs are given their buffers away (donated); the first weights belong to everyone."""
+    ground = Ground(TASK, SETTINGS)
+    before = jax.tree.map(np.array, ground.params)
+    run = Run(ground, WITH_TWIN.factory(0.1), ground.params)
+    np.testing.assert_array_equal(jax.tree.leaves(run.params)[0], jax.tree.leaves(before)[0])  # warming up is no step
+    run.advance(ground.batches(0), 3)
+    for leaf, old in zip(jax.tree.leaves(ground.params), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(leaf, old)
+
+
+def test_a_task_smaller_than_its_batch_is_refused():
+    with pytest.raises(ValueError, match="'blobs' has 90 training examples, fewer than a batch of 91"):
+        Ground(dataclasses.replace(TASK, batch_size=91), SETTINGS)
+
+
+def test_ctrl_c_keeps_what_was_finished():
+    report = protocol.compare(TASK, [TWINLESS, WITH_TWIN], SETTINGS, Interrupter(WITH_TWIN.name))
+    assert not report.complete
+    assert [result.name for result in report.results] == [TWINLESS.name]
+    assert json.loads(report.to_json())["complete"] is False
+
+
+def test_a_dropped_ctrl_c_is_remembered():
+    """Python drops a KeyboardInterrupt that is raised in a callback of the garbage collector; JAX has such a one."""
+    before = signal.getsignal(signal.SIGINT)
+    with progress.Interrupts() as interrupts:
+        interrupts.check()
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pass  # dropped
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "looks"), [(1, (1,)), (10, (10,)), (17, (10, 17)), (20, (10, 20)), (45, (10, 20, 40, 45))]
+)
+def test_looks(steps, looks):
+    assert Settings(steps).looks() == looks
+
+
+def test_steps_to_target():
+    ends, metrics = (10, 20, 30), [(0.1, 0.9, 0.2), (0.9, 0.9, 0.9), (0.1, math.nan, 0.95)]
+    assert measures.steps_to_target(ends, metrics, 0.9) == 20
+    assert measures.steps_to_target(ends, metrics, 0.92) == math.inf  # two of three never: the median run never
+
+
+@pytest.mark.parametrize(("name", "size"), [("sgd", 0), ("momentum", 4), ("adam", 8), ("amsgrad", 12)])
+def test_state_bytes_per_parameter(name, size):
+    shapes = {"w": jax.ShapeDtypeStruct((8, 9), jnp.float32), "b": jax.ShapeDtypeStruct((9,), jnp.bfloat16)}
+    assert measures.state_bytes_per_parameter(registry.get(name).factory(0.1), shapes) == size
+
+
+def test_largest_difference():
+    one, other = {"a": jnp.array([1.0, 2.0]), "b": jnp.zeros((0,))}, {"a": jnp.array([1.5, -1.0]), "b": jnp.zeros((0,))}
+    assert measures.largest_difference(one, other) == 3
+    assert math.isnan(measures.largest_difference(one, other | {"a": jnp.array([math.nan, 0.0])}))
+
+
+def diverged(report):
+    """The report, its last result with a loss that stopped being a number."""
+    *others, last = report.results
+    gone = dataclasses.replace(last.ours, loss=((2.0, math.inf, math.nan, math.nan),) * 2, metric=((0.1,) * 4,) * 2)
+    return dataclasses.replace(report, results=(*others, dataclasses.replace(last, ours=gone)))
+
+
+def test_results_are_read_back_as_written(report, tmp_path):
+    path = report.save(tmp_path)
+    assert results.read(path) == report
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+    content = json.loads(path.read_text())
+    assert content["schema"] == results.SCHEMA == 1
+    assert content["environment"]["jax"] == jax.__version__
+    figures = content["optimizers"][0]["figures"]["ours"]
+    assert figures["final_metric_mean"] == pytest.approx(np.mean(np.array(report.results[0].ours.metric)[:, -1]))
+    assert figures["steps_to_target"] == report.steps_to_target(report.results[0].ours)
+
+
+def test_what_is_not_finite_is_null_in_the_file(report):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = diverged(report).to_json()
+    content = json.loads(text, parse_constant=refuse)
+    assert content["optimizers"][1]["ours"]["loss"][0] == [2.0, None, None, None]
+    assert content["optimizers"][1]["figures"]["ours"]["steps_to_target"] is None
+    assert results.Report.from_json(text).to_json() == text
+
+
+@pytest.mark.parametrize("text", ['{"schema": 2}', "[]", '{"complete": true}'])
+def test_a_file_of_another_schema_is_refused(text):
+    with pytest.raises(ValueError, match=r"the results have schema .*, this version reads 1"):
+        results.Report.from_json(text)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    results.write_atomically(path, b"old")
+    monkeypatch.setattr(results.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        results.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_table_fits_80_columns(report, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    widest = dataclasses.replace(report.results[0], name="adagrad_norm", learning_rate=0.0005)
+    slow = dataclasses.replace(widest.ours, seconds_per_step=(1e-5,) * 4)
+    widest = dataclasses.replace(widest, ours=slow, twin=slow, state_bytes_per_parameter=12)
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    terminal = Terminal(screen)
+    assert terminal.is_terminal
+    lines = terminal.rendered(table.comparison(dataclasses.replace(report, results=(widest,))))
+    assert not any("…" in line for line in lines)
+    terminal.table(table.comparison(diverged(report)))
+
+
+def test_table_and_notes_say_what_the_report_says(report):
+    terminal = Terminal(io.StringIO())
+    header, units, rule, with_twin, twinless = terminal.rendered(table.comparison(report))
+    assert set(rule) == {"-"}
+    assert "accuracy" in header
+    assert "to 60 %" in units
+    assert with_twin.split()[0] == WITH_TWIN.name
+    assert with_twin.split()[2] == table.percent(report.results[0].ours.final_metric)
+    assert with_twin.split()[-1] == "8"
+    assert twinless.split().count("-") == 4  # no difference, no speed of a twin
+    assert max(map(len, table.notes(report, "+-"))) < 80
+    assert "±" not in "".join(terminal.rendered(table.comparison(report, "+-")))
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (2.34e-7, "2e-7"), (0.0996, "1e-1"), (math.nan, "nan")])
+def test_numbers_of_one_digit(value, text):
+    assert table.number(value) == text
+
+
+def test_the_picture_has_a_panel_for_each_optimizer(report, tmp_path):
+    panels = [panel for panel in plot.figure(report).axes if panel.axison]
+    assert [panel.get_title(loc="left") for panel in panels] == [WITH_TWIN.name, TWINLESS.name]
+    assert {panel.get_yscale() for panel in panels} == {"log"}
+    mine, twins = (dict(zip(*line.get_data(), strict=True)) for line in panels[0].lines[-2:])
+    np.testing.assert_allclose(list(mine.values()), np.mean(report.results[0].ours.loss, axis=0))
+    np.testing.assert_allclose(list(twins.values()), np.mean(report.results[0].twin.loss, axis=0))
+    path = plot.save(report, tmp_path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_picture_stands_what_diverged(report):
+    only = dataclasses.replace(diverged(report), results=diverged(report).results[1:])
+    plot.figure(only).canvas.draw()
+
+
+def test_the_commit_is_only_named_where_this_code_is_tracked(tmp_path):
+    assert environment.commit(tmp_path) is None
+    assert set(environment.describe()) >= {"python", "jax", "jaxlib", "optax", "flax", "device", "cpus", "date"}
