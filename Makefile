@@ -23,14 +23,16 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.made requirements.lock pyproject.toml
-	$(PIP) install -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "installing the pinned packages into $(VENV), about a minute ..."
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 # torch is a twin in tests and benchmarks only; where it cannot be had, those tests skip and say so.
 $(VENV)/.test: $(VENV)/.setup requirements-test.lock
-	$(PIP) install -r requirements-test.lock
-	$(PIP) install $(TORCH) || echo "torch was not installed: the tests that compare with it will skip"
+	@echo "installing the test tools and $(TORCH) (only a twin in tests) ..."
+	@$(PIP) install -r requirements-test.lock
+	@$(PIP) install $(TORCH) || echo "torch was not installed: the tests that compare with it will skip"
 	@touch $@
 
 setup: $(VENV)/.setup

@@ -1,16 +1,16 @@
 """Optimizers for JAX that can be read, trusted and compared.
 
-    import jaxopt_lectures as jol
+import jaxopt_lectures as jol
 
-    tx = jol.chain(jol.clip_by_global_norm(1.0), jol.adamw(jol.cosine_decay_schedule(3e-3, 1000)))
-    state = tx.init(params)
-    updates, state = tx.update(gradients, state, params)
-    params = jol.apply_updates(params, updates)
+tx = jol.chain(jol.clip_by_global_norm(1.0), jol.adamw(jol.cosine_decay_schedule(3e-3, 1000)))
+state = tx.init(params)
+updates, state = tx.update(gradients, state, params)
+params = jol.apply_updates(params, updates)
 """
 
 from optax import apply_updates
 
-from jaxopt_lectures import registry, schedules
+from jaxopt_lectures import registry
 from jaxopt_lectures.clipping import (
     adaptive_grad_clip,
     clip,
@@ -29,6 +29,77 @@ from jaxopt_lectures.optimizers.lion import lion
 from jaxopt_lectures.optimizers.momentum import momentum, sgd
 from jaxopt_lectures.optimizers.nesterov import nesterov
 from jaxopt_lectures.optimizers.rmsprop import rmsprop
+from jaxopt_lectures.schedules import (
+    constant_schedule,
+    cosine_decay_schedule,
+    cosine_onecycle_schedule,
+    cyclic_schedule,
+    exponential_decay,
+    inverse_sqrt_schedule,
+    inverse_time_schedule,
+    join_schedules,
+    linear_onecycle_schedule,
+    linear_schedule,
+    piecewise_constant_schedule,
+    piecewise_interpolate_schedule,
+    polynomial_schedule,
+    sgdr_schedule,
+    step_schedule,
+    sutskever_momentum_schedule,
+    warm_restarts_schedule,
+    warmup_constant_schedule,
+    warmup_cosine_decay_schedule,
+    warmup_exponential_decay_schedule,
+    warmup_stable_decay_schedule,
+)
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
-globals().update({name: getattr(schedules, name) for name in schedules.__all__})
+__all__ = [
+    "Transformation",
+    "adadelta",
+    "adagrad",
+    "adagrad_norm",
+    "adam",
+    "adamax",
+    "adamw",
+    "adaptive_grad_clip",
+    "amsgrad",
+    "apply_updates",
+    "chain",
+    "clip",
+    "clip_by_block_rms",
+    "clip_by_global_norm",
+    "clip_by_percentile",
+    "clip_by_value",
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "cyclic_schedule",
+    "eval_params",
+    "exponential_decay",
+    "gradient_point",
+    "inverse_sqrt_schedule",
+    "inverse_time_schedule",
+    "join_schedules",
+    "linear_onecycle_schedule",
+    "linear_schedule",
+    "lion",
+    "momentum",
+    "nadam",
+    "nesterov",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
+    "polynomial_schedule",
+    "registry",
+    "rmsprop",
+    "sgd",
+    "sgdr_schedule",
+    "skip_nonfinite",
+    "step_schedule",
+    "sutskever_momentum_schedule",
+    "warm_restarts_schedule",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+    "warmup_stable_decay_schedule",
+]

@@ -61,6 +61,14 @@ def full(dtype=jnp.float32, seed=0):
     return {name: found[name] for name in ("scalar", "matrix", "odd")}
 
 
+def pair(m, v, dtype=jnp.float32):
+    """A matrix and a vector: one shape for all special values, so that they share the compiled programs."""
+    return {"m": jnp.asarray(np.reshape(m, (2, 2)), dtype), "v": jnp.asarray(np.reshape(v, (4,)), dtype)}
+
+
+ONES = pair(np.ones(4), np.ones(4))
+
+
 def as_numpy(g):
     return {k: np.asarray(v, np.float64) for k, v in g.items()}
 
@@ -188,16 +196,16 @@ def test_zeros_stay_zeros(name, level):
 @every_clip
 def test_threshold_of_zero_takes_everything(name):
     ours, *_ = CLIPS[name]
-    g = {"w": jnp.float32([3.0, -4.0, 1e-30, 0.0, jnp.inf])}
-    updates = clipped(ours, 0.0, g, {"w": jnp.ones(5)})
-    np.testing.assert_array_equal(updates["w"], np.zeros(5))
+    updates = clipped(ours, 0.0, pair([3.0, -4.0, 1e-30, 0.0], [1.0, -3e38, 5.0, jnp.inf]), ONES)
+    np.testing.assert_array_equal(updates["m"], np.zeros((2, 2)))
+    np.testing.assert_array_equal(updates["v"], np.zeros(4))
 
 
-INFINITE = {  # what the clip of (1, 2, h) to 0.5 tends to as h grows, and what becomes of another array
-    "value": ([0.5, 0.5, 0.5], [0.25, 0.5]),
-    "global": ([0.0, 0.0, 0.5], [0.0, 0.0]),
-    "rms": ([0.0, 0.0, 0.5 * 3**0.5], [0.25, 0.5]),
-    "adaptive": ([0.0, 0.0, 0.5 * 3**0.5], [0.25, 0.5]),  # half of |w| = sqrt 3; |b| is below sqrt 2 / 2
+INFINITE = {  # what the clip of (1, 2, h, 0) to 0.5 tends to as h grows, and whether another array keeps its bits
+    "value": ([0.5, 0.5, 0.5, 0.0], True),
+    "global": ([0.0, 0.0, 0.5, 0.0], False),
+    "rms": ([0.0, 0.0, 0.5 * 2, 0.0], True),
+    "adaptive": ([0.0, 0.0, 0.5 * 2, 0.0], True),  # half of |w| = 2
 }
 
 
@@ -205,12 +213,12 @@ INFINITE = {  # what the clip of (1, 2, h) to 0.5 tends to as h grows, and what 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_infinity_takes_the_direction(name, sign, dtype, x64):
-    g = {"a": jnp.asarray([1.0, 2.0, sign * jnp.inf], dtype), "b": jnp.asarray([0.25, 0.5], dtype)}
-    updates = clipped(CLIPS[name][0], 0.5, g, jax.tree.map(jnp.ones_like, g))
-    first, second = INFINITE[name]
+    g = pair([0.25, 0.5, 0.125, 0.25], [1.0, 2.0, sign * jnp.inf, 0.0], dtype)
+    updates = clipped(CLIPS[name][0], 0.5, g, pair(np.ones(4), np.ones(4), dtype))
+    limit, spared = INFINITE[name]
     # dividing by the largest number leaves others at 1e-38 or less; two roundings beside it
-    np.testing.assert_allclose(updates["a"], [*first[:2], sign * first[2]], rtol=4 * U32, atol=1e-37)
-    np.testing.assert_allclose(updates["b"], second, rtol=4 * U32, atol=1e-37)
+    np.testing.assert_allclose(updates["v"], np.array([1, 1, sign, 1]) * limit, rtol=4 * U32, atol=1e-37)
+    np.testing.assert_allclose(updates["m"], g["m"] if spared else np.zeros((2, 2)), rtol=0, atol=1e-37)
 
 
 def test_two_infinities_share_the_direction():
@@ -224,11 +232,11 @@ def test_two_infinities_share_the_direction():
 
 def test_nan_stays_nan():
     """And spoils only what is scaled together: the element, everything, the array, the column."""
-    g = {"a": jnp.float32([[1.0, jnp.nan], [2.0, 3.0]]), "b": jnp.ones(2)}
-    poisoned = {"value": [1], "global": range(6), "rms": range(4), "adaptive": [1, 3]}
+    g = pair([1.0, jnp.nan, 2.0, 3.0], np.ones(4))
+    poisoned = {"value": [1], "global": range(8), "rms": range(4), "adaptive": [1, 3]}
     for name, (ours, *_) in CLIPS.items():
         for level in (0.0, 0.5, 100.0):
-            updates = clipped(ours, level, g, g)
+            updates = clipped(ours, level, g, ONES)
             found = np.concatenate([np.ravel(u) for u in jax.tree.leaves(updates)])
             np.testing.assert_array_equal(np.flatnonzero(np.isnan(found)), list(poisoned[name]), err_msg=name)
     assert np.isnan(float(once(jol.clip_by_global_norm(1.0), g)[1].norm))
@@ -268,10 +276,9 @@ def test_bfloat16(name):
 def test_float32_whose_norm_overflows(name, big):
     """Also where the norm itself does not fit (3e38 twice), and where 1 / big is not a normal number (above 8.5e37)."""
     ours, _, truth, _ = CLIPS[name]
-    g = {"m": np.float32([[big, 0.5 * big], [big, -1.0]]), "v": np.float32([0.0, -big, 0.25 * big, 7.0])}
-    w = {"m": np.ones((2, 2)), "v": np.ones(4)}
-    updates = clipped(ours, 0.5, jax.tree.map(jnp.asarray, g), jax.tree.map(jnp.float32, w))
-    for key, expected in truth(as_numpy(g), w, 0.5).items():
+    g = pair([big, 0.5 * big, big, -1.0], [0.0, -big, 0.25 * big, 7.0])
+    updates = clipped(ours, 0.5, g, ONES)
+    for key, expected in truth(as_numpy(g), as_numpy(ONES), 0.5).items():
         # sums of 8 squares and a handful of roundings; 1 beside 1e25 and more may flush to 0
         np.testing.assert_allclose(updates[key], expected, rtol=16 * U32, atol=1e-24, err_msg=key)
 
@@ -280,11 +287,10 @@ def test_float32_whose_norm_overflows(name, big):
 def test_float32_whose_squares_vanish(name):
     """1e-30 is not 0: at a threshold of 1e-30 its norm is measured, not lost."""
     ours, _, truth, _ = CLIPS[name]
-    g = {"w": np.float32([3e-30, -4e-30])}
-    w = {"w": np.float32([0.6, 0.8])}
-    updates = clipped(ours, 1e-30, jax.tree.map(jnp.asarray, g), jax.tree.map(jnp.asarray, w))
-    expected = truth(as_numpy(g), as_numpy(w), 1e-30)["w"]
-    np.testing.assert_allclose(updates["w"], expected, rtol=16 * U32, atol=0)
+    g = pair([3e-30, -4e-30, 1e-31, 5e-30], [3e-30, -4e-30, 0.0, 2e-30])
+    updates = clipped(ours, 1e-30, g, ONES)
+    for key, expected in truth(as_numpy(g), as_numpy(ONES), 1e-30).items():
+        np.testing.assert_allclose(updates[key], expected, rtol=16 * U32, atol=0)
 
 
 # ---- odd trees
@@ -317,25 +323,26 @@ def test_norm_of_nothing_is_zero():
 @every_clip
 def test_threshold_under_vmap(name):
     ours, *_ = CLIPS[name]
-    g, w = tree(seed=1), tree(seed=2)
+    g, w = pair([3.0, -4.0, 0.1, 2.0], [1.0, 0.0, -7.0, 0.5]), pair([1.0, 2.0, 0.0, 3.0], [1.0, 1.0, 4.0, 2.0])
     levels = jnp.float32([0.0, 0.3, 1.0, 50.0])
     swept = jax.jit(jax.vmap(lambda c: ours(c).update(g, ours(c).init(w), w)[0]))(levels)
     for lane, level in enumerate(levels):
         alone = clipped(ours, level, g, w)
-        for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[lane], b, rtol=312 * U32, atol=0)  # two orders of summing 300 squares
+        for key in g:
+            np.testing.assert_allclose(swept[key][lane], alone[key], rtol=16 * U32, atol=0)  # sums of 8 squares
 
 
 @every_clip
 def test_threshold_from_a_schedule(name):
     ours, _, _, _ = CLIPS[name]
-    g, w = {"w": jnp.float32([[3.0, -4.0], [1.0, 0.0]])}, {"w": jnp.ones((2, 2))}
+    g = pair([3.0, -4.0, 0.1, 2.0], [1.0, 0.0, -7.0, 0.5])
     levels = [0.1, 2.0, 0.0, 0.5]
     tx = ours(lambda count: jnp.float32(levels)[count])
-    step, state = jax.jit(tx.update), tx.init(w)
+    step, state = jax.jit(tx.update), tx.init(ONES)
     for level in levels:
-        updates, state = step(g, state, w)
-        np.testing.assert_allclose(updates["w"], clipped(ours, level, g, w)["w"], rtol=4 * U32, atol=0)
+        updates, state = step(g, state, ONES)
+        for key, alone in clipped(ours, level, g, ONES).items():
+            np.testing.assert_allclose(updates[key], alone, rtol=16 * U32, atol=0)
     assert int(state.count) == 4
 
 
@@ -343,12 +350,11 @@ def test_threshold_from_a_schedule(name):
 def test_traced_once(name):
     """New gradients and new thresholds find the program of the first."""
     ours, *_ = CLIPS[name]
-    w = mixed_tree()
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(lambda g, s, w, c: ours(c).update(g, s, w), n=1))
-    state = ours(1.0).init(w)
+    state = ours(1.0).init(ONES)
     for k in range(3):
-        _, state = step(mixed_tree(k), state, w, jnp.float32(0.1 * k))
+        _, state = step(jax.tree.map(lambda x, k=k: k * x, ONES), state, ONES, jnp.float32(0.1 * k))
     assert int(state.count) == 3
 
 
@@ -378,7 +384,7 @@ def test_numbers_out_of_range(factory, name, value):
         factory(value)
 
 
-@pytest.mark.parametrize("value", ["1.0", True, None, 1j, object()], ids=repr)
+@pytest.mark.parametrize("value", ["1.0", True, None, 1j, {}], ids=repr)
 def test_wrong_types(value):
     named = [(f, n) for f, _, _, n in CLIPS.values()] + [(jol.clip_by_percentile, "percentile")]
     for factory, name in named:
@@ -478,13 +484,13 @@ def test_percentile_traced_and_scheduled():
 
 
 def test_percentile_traced_once():
-    tx, w = jol.clip_by_percentile(10.0, 3), mixed_tree()
+    tx = jol.clip_by_percentile(10.0, 3)
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(lambda g, s: tx.update(g, s), n=1))
-    state = tx.init(w)
+    state = tx.init(ONES)
     for k in range(5):
-        _, state = step(mixed_tree(k), state)
-    same_type(state, tx.init(w))
+        _, state = step(jax.tree.map(lambda x, k=k: k * x, ONES), state)
+    same_type(state, tx.init(ONES))
     assert int(state.count) == 5
 
 
@@ -558,8 +564,8 @@ def test_chained_with_an_optimizer(chain):
 @every_clip
 def test_clipping_again_changes_nothing(name):
     """But for the rounding of a norm that is now the threshold itself."""
-    g, w, tx = tree(seed=1), tree(seed=2), CLIPS[name][0](0.3)
-    first = clipped(CLIPS[name][0], 0.3, g, w)
-    again, _ = once(jol.chain(tx, tx), g, w)
+    g, tx = pair([3.0, -4.0, 0.1, 2.0], [1.0, 0.0, -7.0, 0.5]), CLIPS[name][0](0.3)
+    first = clipped(CLIPS[name][0], 0.3, g, ONES)
+    again, _ = once(jol.chain(tx, tx), g, ONES)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        np.testing.assert_allclose(a, b, rtol=312 * U32, atol=0)
+        np.testing.assert_allclose(a, b, rtol=16 * U32, atol=0)

@@ -82,10 +82,11 @@ def test_mean_square_of_a_constant_gradient(dtype):
     w = {"w": jnp.zeros(3, dtype)}
     _, state, updates = after(jol.adam(1e-3), lambda w: jax.tree.map(jnp.ones_like, w), w, 4000)
     assert state.nu["w"].dtype == jnp.float32
-    # each of 4000 steps rounds nu by 2^-24 and the mean forgets: 1000 roundings count, and b2 is off by 3e-8 / 1e-3
-    np.testing.assert_allclose(state.nu["w"], CONSTANT, rtol=1000 * 2.0**-24 + 3e-5)
+    # each step rounds nu twice, and a mean over 1 / (1 - b2) = 1000 steps remembers that many of them
+    bound = 2000 * 2.0**-24
+    np.testing.assert_allclose(state.nu["w"], CONSTANT, rtol=bound)
     rounding = 2 * HALF if dtype == jnp.bfloat16 else 0
-    np.testing.assert_allclose(np.float64(updates["w"]), -1e-3, rtol=1e-4 + rounding)
+    np.testing.assert_allclose(np.float64(updates["w"]), -1e-3, rtol=bound + rounding)
 
 
 def test_witness_mean_square_of_a_constant_gradient():
@@ -93,7 +94,7 @@ def test_witness_mean_square_of_a_constant_gradient():
     with standard():
         _, state, updates = after(optax.adam(1e-3), lambda w: jax.tree.map(jnp.ones_like, w), w, 4000)
     nu, step = float(state[0].nu["w"][0]), float(updates["w"][0])
-    still(abs(nu - 0.5) < 0.01 and abs(step + 1.373e-3) < 1e-5, f"bfloat16 Adam stalled at 0.5; now {nu}, {step}")
+    still(nu < 0.6 and step < -1.3e-3, f"in bfloat16 nu stalled at 0.5, the step was 1.37e-3; now {nu}, {step}")
 
 
 def bfloat16_loss(tx):
@@ -225,7 +226,7 @@ def test_adadelta_descends():
 def test_witness_adadelta_ascends():
     with standard():
         f = distance(optax.adadelta())
-    still(f > 14, f"optax.adadelta() climbed from 5 to 14.7; now {f}")
+    still(f > 10, f"optax.adadelta() climbed from 5 to 26; now {f}")
 
 
 COSINE = {"init_value": 0.01, "peak_value": 0.1, "warmup_steps": 4.0, "decay_steps": 20.0, "end_value": 0.001}

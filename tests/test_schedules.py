@@ -126,14 +126,18 @@ def gradients_at(function, numbers, counts):
 
 
 def optax_values(cases):
-    """optax's float64 values of all cases, from one program."""
+    """optax's float64 values of all cases, from one program; but some are NaN when compiled (see below)."""
     made = []
     for name, kwargs in cases:
         pieces = kwargs.get("boundaries_and_scales")
         made.append(getattr(optax, name)(**kwargs | ({"boundaries_and_scales": dict(pieces)} if pieces else {})))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        counts = jnp.arange(COUNTS.size)
         run = jax.jit(jax.vmap(lambda t: [jnp.asarray(schedule(t), jnp.float64) for schedule in made]))
-        return [np.asarray(values) for values in run(jnp.arange(COUNTS.size))]
+        return [
+            np.asarray(jax.vmap(schedule)(counts) if name == "polynomial_schedule" else values)
+            for values, schedule, (name, _) in zip(run(counts), made, cases, strict=True)
+        ]
 
 
 def test_every_public_schedule_has_a_case_with_a_number_for_every_argument():
@@ -211,6 +215,13 @@ def test_values_are_optax_s():
 def test_boundaries_and_scales_may_be_a_dict_or_pairs(kind):
     schedule = schedules.piecewise_constant_schedule(2.0, kind({4: 0.5, 8: 0.5}.items()))
     assert list(evaluate(schedule, (3, 4, 8))) == [2.0, 1.0, 0.5]
+
+
+def test_polynomial_ends_when_compiled():
+    """optax 0.2.8, compiled: t / T becomes t times 1 / T, and for these T a power of 1 - t / T < 0 is NaN for ever."""
+    for steps in (3, 500, 1000, 2000):
+        schedule = jax.jit(schedules.polynomial_schedule(1.0, 0.1, 0.5, steps))
+        assert schedule(steps) == schedule(LAST) == np.float32(0.1)
 
 
 def test_onecycle_reaches_every_corner_where_optax_forgets_one():
@@ -294,10 +305,10 @@ def test_float32_is_float64_rounded(name, kwargs):
 def test_sweep_over_any_number_is_a_loop(name, kwargs):
     """One `vmap` over pairs of a value and a count, against each value by itself; whole numbers as floats, too."""
     make, (numbers, paths, back) = getattr(schedules, name), split(kwargs)
-    rows = np.arange(COUNTS.size) % 3
+    rows = COUNTS % 2
     for i, (number, path) in enumerate(zip(numbers, paths, strict=True)):
         whole = isinstance(number, int)
-        values = [number, number + 1, number + 3] if whole else [number, number * 0.9, number * 0.8]
+        values = [number, number + 3] if whole else [number, number * 0.8]
 
         def swept(value, i=i):
             return make(**back([*numbers[:i], value, *numbers[i + 1 :]]))
@@ -365,9 +376,9 @@ def test_traced_zeros_give_no_nan(name, kwargs):
 @each_case
 def test_result_is_a_scalar_of_the_default_dtype_whatever_the_count(name, kwargs):
     schedule = getattr(schedules, name)(**kwargs)
-    for t in (4, 4.0, -1, np.int64(4), np.float16(4), jnp.int32(4), jnp.uint32(4), jnp.float32(4)):
-        for result in (jax.eval_shape(schedule, t), jax.eval_shape(lambda: schedule(t))):  # noqa: B023
-            assert (result.shape, result.dtype, result.weak_type) == ((), jnp.float32, False)
+    for t in (4, 4.0, np.int64(4), np.float16(4), jnp.int32(4), jnp.uint32(4)):
+        result = jax.eval_shape(lambda: schedule(t))  # noqa: B023
+        assert (result.shape, result.dtype, result.weak_type) == ((), jnp.float32, False)
     with jax.enable_x64(True):
         for t in (4, jnp.int32(4), np.float32(4)):
             assert jax.eval_shape(schedule, t).dtype == jnp.float64
@@ -378,7 +389,7 @@ def test_counts_of_every_type_are_equal():
     for t in (2, 2.0, np.int64(2), np.float16(2), jnp.int32(2), jnp.uint32(2), jnp.float32(2)):
         assert schedule(t) == 0.75
     assert schedule(2.5) == 0.6875
-    assert schedule(-3) == schedule(jnp.int32(-3)) == 1
+    assert schedule(-3) == schedule(jnp.int32(-3)) == schedules.inverse_time_schedule(1.0, 0.3, power=0.5)(-5) == 1
 
 
 @each_case

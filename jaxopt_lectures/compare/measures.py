@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -28,12 +29,10 @@ def largest_difference(one: Any, other: Any) -> jax.Array:
     return jnp.max(jnp.stack(jax.tree.leaves(differences)))
 
 
-def moved(params: Any, key: jax.Array, noise: float) -> Any:
-    """The weights, each moved by a random amount of at most `noise`."""
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    draw = [jax.random.uniform(k, p.shape, p.dtype, -noise, noise) for k, p in zip(keys, leaves, strict=True)]
-    return treedef.unflatten([p + d for p, d in zip(leaves, draw, strict=True)])
+def moved(params: Any, noise: float, seed: int) -> Any:
+    """The weights, each moved by a random amount of at most `noise`; drawn by NumPy, as nothing need be compiled."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: p + jnp.asarray(rng.uniform(-noise, noise, p.shape), p.dtype), params)
 
 
 def state_bytes_per_parameter(tx: optax.GradientTransformation, params: Any) -> float:

@@ -100,5 +100,5 @@ def _twins(ground: Ground, card: Card) -> list[Run]:
     with jax.numpy_dtype_promotion("standard"):
         tx = card.twin.factory(card.learning_rate)
         twin = Run(ground, tx, ground.params)
-        starts = [moved(ground.params, jax.random.key(draw), ground.settings.noise) for draw in (0, 1)]
+        starts = [moved(ground.params, ground.settings.noise, seed) for seed in (0, 1)]
         return [twin, *[Run(ground, tx, start, twin.program) for start in starts]]

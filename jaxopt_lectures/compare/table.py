@@ -53,7 +53,7 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
         f"steps     looked at every {report.protocol['every']} steps{middle}",
         f"apart     largest difference of a weight, ours and optax, after {first} and {last} steps",
         f"noise     for scale: optax and optax, its first weights off by {noise}, {last} steps;",
-        "          training magnifies roundings, so only the first of the three judges",
+        "          training magnifies roundings, so this is what to compare with, not 0",
         f"steps/s   {together}without compilation and validation",
         "state     per parameter, beside its own 4",
     ]

@@ -31,7 +31,7 @@ def adadelta_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, eps_in_sqrt: bool, 
     def rms(mean_square: Any) -> Any:  # RMS[y] = sqrt(E[y^2] + eps)
         return root(mean_square + h.eps) if eps_in_sqrt else root(mean_square) + h.eps
 
-    g = g + h.weight_decay * p
+    g = g if p is None else g + h.weight_decay * p
     e_g = h.rho * s.e_g + (1 - h.rho) * g * g  # E[g^2]_t = rho E[g^2]_{t-1} + (1 - rho) g_t^2
     dx = -quotient(g, rms(e_g))
     if not numerator:
@@ -80,7 +80,7 @@ def adadelta(
         options={"eps_in_sqrt": eps_in_sqrt, "numerator": numerator},
         without=() if numerator else ("e_x",),
         powers=2,
-        needs_params=True,
+        needs_params=not (isinstance(weight_decay, (int, float)) and weight_decay == 0),
         params_mask=weight_decay_mask,
     )
 

@@ -53,8 +53,9 @@ class LookaheadState(NamedTuple):
 def nesterov_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """One step of phi for one array; `h.momentum` is gamma_t, `s.ahead` gamma_{t+1}."""
     del p, t
-    trace = h.momentum * s.trace + h.learning_rate * g  # v_t = gamma_t v_{t-1} + eta grad(phi_{t-1})
-    update = h.momentum * s.trace - (1 + s.ahead) * trace  # phi_t = w_t - gamma_{t+1} v_t, less phi_{t-1}
+    step = h.learning_rate * g
+    trace = h.momentum * s.trace + step  # v_t = gamma_t v_{t-1} + eta grad(phi_{t-1})
+    update = -step - s.ahead * trace  # phi_t - phi_{t-1} = gamma_t v_{t-1} - v_t - gamma_{t+1} v_t
     return update, {"trace": trace}
 
 
