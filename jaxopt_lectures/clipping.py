@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lectures.core.checks import HyperLike, interval
-from jaxopt_lectures.core.numbers import finite, product, quotient, root, scaled_norm
+from jaxopt_lectures.core.checks import HyperLike, interval, whole
+from jaxopt_lectures.core.numbers import finite, product, quotient, root, scaled_norm, unit_for
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import SharedNonNegative
 from jaxopt_lectures.core.transformation import Transformation
@@ -72,8 +72,7 @@ def adaptive_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, axis: Any) -> Any:
     del s, t
     axes = _unit_axes(g.shape) if axis is None else axis
     limit = h.clipping * jnp.maximum(_unit_norm(p, axes), h.eps)
-    unit = jnp.max(jnp.abs(finite(g)), axis=axes, keepdims=True, initial=0)
-    unit = jnp.where(unit == 0, 1, unit)
+    unit = unit_for(jnp.max(jnp.abs(finite(g)), axis=axes, keepdims=True, initial=0))
     return shrunk(g, unit, _unit_norm(finite(g) / unit, axes), limit), {}
 
 
@@ -101,7 +100,7 @@ def measure_percentile(gradients: Sequence[jax.Array], s: SimpleNamespace, h: Si
 def finite_percentile(values: jax.Array, percentile: jax.Array) -> jax.Array:
     """The percentile of the finite values, between two of them by linear interpolation; inf if there is none."""
     ordered = jnp.sort(values)
-    last = jnp.sum(jnp.isfinite(values)) - 1
+    last = jnp.sum(jnp.isfinite(values), dtype=jnp.int32) - 1
     place = percentile.astype(values.dtype) / 100 * last.astype(values.dtype)
     low = jnp.floor(place).astype(jnp.int32)
     below, above = ordered[low], ordered[jnp.minimum(low + 1, last)]
@@ -170,13 +169,20 @@ def adaptive_grad_clip(
     Source: A. Brock, S. De, S. Smith, K. Simonyan, ICML 2021, arXiv:2102.06171, equation 3.
     """
     hypers = [interval("clipping", clipping, 0), interval("eps", eps, 0)]
-    return from_rule(adaptive_rule, ClipState, hypers, options={"axis": axis}, needs_params=True, couples="array")
+    return from_rule(
+        adaptive_rule,
+        ClipState,
+        hypers,
+        options={"axis": tuple(axis) if isinstance(axis, list) else axis},
+        needs_params=True,
+        couples="array",
+    )
 
 
 def clip_by_percentile(percentile: HyperLike = 10.0, history: int = 1000) -> Transformation:
     """Clips the global norm to a percentile of the run's own latest norms, the present one among them.
 
-    Norms that are not finite are not remembered.
+    Norms that are not finite are not remembered; before the first that is, nothing is clipped.
 
     Args:
       percentile: in [0, 100]; 10 clips nine steps of ten.
@@ -187,12 +193,12 @@ def clip_by_percentile(percentile: HyperLike = 10.0, history: int = 1000) -> Tra
 
     Source: P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip", MLSP 2020, arXiv:2007.14469, algorithm 1.
     """
-    interval("history", history, 1)
+    whole("history", history, 1)
     return from_rule(
         percentile_rule,
         ClipPercentileState,
         [interval("percentile", percentile, 0, 100, closed=True)],
-        initial={"history": np.full(int(history), np.inf)},
+        initial={"history": np.full(history, np.inf)},
         shared=measure_percentile,
         couples="tree",
     )

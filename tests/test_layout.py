@@ -21,6 +21,7 @@ ROOMS = [
     "models",
     "tasks",
     "compare",
+    "catalogue",
     "cli",
 ]
 
@@ -116,6 +117,7 @@ def test_import_is_light(tmp_path):
     import sys
 
     heavy = "flax orbax scipy sklearn matplotlib rich cyclopts optuna torch jax.experimental.pallas jax.ffi"
-    code = f"import sys, optax; before = set(sys.modules); import jaxopt_lectures; print([m for m in {heavy.split()!r} if m in set(sys.modules) - before])"
+    code = "import sys, optax; before = set(sys.modules); import jaxopt_lectures; "
+    code += f"print([m for m in {heavy.split()!r} if m in set(sys.modules) - before])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert out.stdout.strip() == "[]"

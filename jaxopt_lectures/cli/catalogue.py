@@ -46,7 +46,7 @@ def print_card(terminal: Terminal, card: Card) -> None:
         page.add_row("", "")
         for index, paragraph in enumerate(paragraphs):
             page.add_row("" if index else title, paragraph)
-    terminal.lines(*terminal.rendered(page))
+    terminal.lines(*terminal.rendered(page, terminal.width))  # prose: wrapped in a pipe too
 
 
 def _listed(cards: Sequence[Card], *, with_summary: bool) -> Table:

@@ -44,12 +44,12 @@ class Terminal(Console):
         unbound = self.options.update(width=_UNBOUND)
         return not self.is_terminal or Measurement.get(self, unbound, table).maximum <= self.width
 
-    def rendered(self, table: Table) -> list[str]:
-        """The lines of a table: two of header and rule at least, then its rows."""
-        width, self.width = self.width, self.width if self.is_terminal else _UNBOUND
+    def rendered(self, table: Table, width: int | None = None) -> list[str]:
+        """The lines of a table, of that width if given."""
+        before, self.width = self.width, width or (self.width if self.is_terminal else _UNBOUND)
         with self.capture() as captured:
             self.print(table)
-        self.width = width
+        self.width = before
         return [line.rstrip() for line in captured.get().rstrip().splitlines()]
 
     def lines(self, *lines: str) -> None:

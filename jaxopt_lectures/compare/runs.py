@@ -35,6 +35,8 @@ class Settings:
       every: steps between two looks at the weights.
       first: an early look, while differences between two implementations are still those of one step and not yet
         what training made of them.
+      noise: by how much the weights are moved from which the twin starts again, to see what training makes of it.
+        A millionth: ten roundings of a weight of 1; two right implementations differ by as much in 10 steps.
     """
 
     steps: int

@@ -45,6 +45,9 @@ def interval(name: str, value: HyperLike, low: float, high: float = math.inf, *,
     number = known_number(name, value)
     if number is not None and not (low <= number < high or (closed and number == high)):
         raise ValueError(f"{name} must lie in {hyper.range}, got {value!r}")
+    default = np.dtype(jnp.result_type(float))
+    if number is not None and not closed and default.type(number) >= high:
+        raise ValueError(f"{name} must lie in {hyper.range}, and {value!r} is {high:g} in {default}")
     return hyper
 
 
@@ -61,6 +64,14 @@ def known_number(name: str, value: Any) -> float | None:
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(f"{name} must be {kinds}, got dtype {dtype}")
     return None if isinstance(value, jax.core.Tracer) else float(value)
+
+
+def whole(name: str, value: Any, low: int) -> None:
+    """Checks a size, which no schedule and no tracer may be: a Python integer of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
 def check_parameters(params: Any) -> None:

@@ -57,12 +57,20 @@ def scaled_norm(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     low = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
 
     def again() -> tuple[jax.Array, jax.Array]:
-        largest = jnp.max(jnp.stack([_largest(a) for a in wide]))
-        unit = jnp.where(largest == 0, 1, largest)
+        unit = unit_for(jnp.max(jnp.stack([_largest(a) for a in wide])))
         return unit, root(sum(_sum_of_squares(a, unit) for a in wide))
 
     usual = jnp.isfinite(squares) & (squares > low)
     return jax.lax.cond(usual, lambda: (one, jnp.sqrt(squares)), again)
+
+
+def unit_for(largest: jax.Array) -> jax.Array:
+    """What to divide elements of at most that size by before they are squared.
+
+    It stays an eighth below the largest number, whose reciprocal is flushed to 0. A norm does not depend on its unit.
+    """
+    unit = jnp.where(largest == 0, 1, jnp.minimum(largest, jnp.finfo(largest.dtype).max / 8))
+    return jax.lax.stop_gradient(unit)
 
 
 def norm(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -71,8 +79,9 @@ def norm(arrays: Sequence[jax.Array]) -> jax.Array:
 
 
 def product(unit: jax.Array, size: jax.Array) -> jax.Array:
-    """The norm whose factors are `unit` and `size`."""
-    return jnp.where(unit >= jnp.finfo(unit.dtype).max, jnp.inf, unit * size)
+    """The norm whose factors are `unit` and `size`; from the largest number on it is inf."""
+    whole = unit * size
+    return jnp.where(whole >= jnp.finfo(whole.dtype).max, jnp.inf, whole)
 
 
 def finite(a: jax.Array) -> jax.Array:

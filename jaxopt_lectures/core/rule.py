@@ -245,7 +245,8 @@ def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, 
     """
     log_b = jnp.log(jnp.maximum(b, 1e-37))
     mean_log = mean_log + (log_b - mean_log) / t
-    return mean_log, -jnp.expm1(t * mean_log)
+    seen = -jnp.expm1(t * mean_log)
+    return mean_log, jnp.where(seen == 0, 1, seen)  # a traced b may be 1: nothing was seen, and the mean is 0
 
 
 def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
@@ -259,6 +260,14 @@ def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
             raise ValueError(f"initial {name!r} has shape {jnp.shape(v)} where the parameter has {jnp.shape(p)}")
         return jnp.full_like(jnp.asarray(p), v, dtype=kept)
 
-    if jax.tree.structure(value) == jax.tree.structure(0):
+    if is_number(value):
         return jax.tree.map(lambda p: one(p, value), params)
+    if jax.tree.structure(value) != jax.tree.structure(params):
+        trees = f"{jax.tree.structure(value)}, the parameters are {jax.tree.structure(params)}"
+        raise ValueError(f"initial {name!r} must be a number or a tree like the parameters; it is {trees}")
     return jax.tree.map(one, params, value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one number (or a schedule) and not a tree of arrays."""
+    return jax.tree.structure(value) == jax.tree.structure(0) and (callable(value) or jnp.shape(value) == ())

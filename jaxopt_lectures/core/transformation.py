@@ -57,13 +57,18 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
       TypeError: an argument is not an (init, update) pair.
     """
     for index, part in enumerate(transformations):
-        if not isinstance(part, optax.GradientTransformation):
-            raise TypeError(
-                f"chain takes transformations, argument {index + 1} is {type(part).__name__} {part!r}; "
-                "was a factory passed instead of what it returns?"
-            )
+        check_transformation(part, f"argument {index + 1} of chain")
     joined = optax.chain(*transformations) if transformations else optax.identity()
     return Transformation(joined.init, joined.update, couples=_widest(transformations), parts=transformations)
+
+
+def check_transformation(value: Any, what: str) -> None:
+    """Raises TypeError unless `value` is an (init, update) pair."""
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{what} must be a transformation, got {type(value).__name__} {value!r}; "
+            "was a factory passed instead of what it returns?"
+        )
 
 
 def eval_params(state: Any, params: Any) -> Any:
@@ -92,7 +97,11 @@ def _asked(state: Any, question: str, params: Any) -> Any:
 
 
 def along(function: Callable[..., Any], params: Any, slot: Any) -> Any:
-    """`function(p, s)` for each parameter and its slot; a parameter that a mask took out of the slot stays as it is."""
+    """`function(p, s)` for each parameter and its slot; what a mask took out of the slot stays as it is."""
+    leaves, treedef = jax.tree.flatten(params)
+    slots = jax.tree.leaves(slot)
+    if len(slots) == len(leaves):  # pairing by order does not mind that a library boxed the leaves of one tree
+        return treedef.unflatten([function(p, s) for p, s in zip(leaves, slots, strict=True)])
     masked = optax.MaskedNode
     return jax.tree.map(
         lambda s, p: p if isinstance(s, masked) else function(p, s),

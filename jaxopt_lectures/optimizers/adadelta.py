@@ -62,8 +62,8 @@ def adadelta(
       weight_decay: added to the gradient as `weight_decay * w`, before the means; >= 0.
       weight_decay_mask: tree of bools, or a function of the parameters that gives one: which weights decay.
       eps_in_sqrt: False is the text of lecture 002, `RMS = sqrt(E) + eps`: its first steps are sqrt(eps) times shorter.
-      numerator: False is the listing of lecture 002, which lacks RMS[dx]: RMSProp at a learning rate of 1. The minus
-        sign, which the listing lacks too, is kept.
+      numerator: False leaves out RMS[dx]: RMSProp at a learning rate of 1. With `eps_in_sqrt=False` it is the listing
+        of lecture 002, but for the minus sign, which the listing lacks too.
 
     Raises:
       ValueError: a number outside its range.
@@ -101,8 +101,8 @@ CARDS = (
         source="M. Zeiler, 2012, arXiv:1212.5701, algorithm 1",
         lectures=("002 AdaDelta and its algorithm 1",),
         errata=(
-            "002's text has eps outside the root: on w^2/2 halving w takes 4739 steps instead of 131.",
-            "002's listing lacks the numerator RMS[dx] and the minus sign: on w^2/2 from 1 it reaches 96 in 50 steps.",
+            "002's text has eps outside the root: at rho 0.95, halving w on w^2/2 takes 4739 steps, not 131.",
+            "002's listing lacks the numerator RMS[dx] and the minus sign: on w^2/2 from 1 it reaches 96 in 50.",
             "The listing stands on the slide headed Adam, and cites arXiv:1212.25701 for 1212.5701.",
         ),
         differs=(

@@ -151,7 +151,7 @@ CARDS = (
         ),
         differs=(
             "torch starts at 0 with eps=1e-10 outside the root; optax (and this) at 0.1 with eps=1e-7 inside: "
-            "0.005 apart after 30 steps.",
+            "0.005 apart after 30 steps at 1e-2.",
         ),
         twin=Twin("optax.adagrad(learning_rate, initial_accumulator_value, eps)", _twin),
         learning_rate=0.1,

@@ -14,7 +14,7 @@ import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
 from jaxopt_lectures.core.checks import HyperLike, interval
-from jaxopt_lectures.core.rule import from_rule
+from jaxopt_lectures.core.rule import from_rule, is_number
 from jaxopt_lectures.core.slots import Signed
 from jaxopt_lectures.core.transformation import Transformation
 
@@ -124,13 +124,13 @@ def momentum(
 
 def velocity(initial: Any) -> tuple[list[Any], Any]:
     """Declares `initial_velocity`: a hyper-parameter if it is a number, otherwise a tree; the slot has its negative."""
-    if jax.tree.structure(initial) != jax.tree.structure(0):
+    if not is_number(initial):
         return [], jax.tree.map(lambda v: -v, initial)
     return [interval("initial_velocity", initial, -math.inf)], _negative_velocity
 
 
 def _negative_velocity(h: SimpleNamespace) -> Any:
-    return -h.initial_velocity
+    return 0 - h.initial_velocity  # not -0.0
 
 
 def _momentum_twin(learning_rate: Any, momentum: Any = 0.9) -> optax.GradientTransformation:

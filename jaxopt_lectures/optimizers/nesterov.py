@@ -20,6 +20,7 @@ import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
 from jaxopt_lectures.core.checks import HyperLike, interval
+from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import SharedNonNegative, Signed
 from jaxopt_lectures.core.transformation import Transformation, along
@@ -35,7 +36,7 @@ class NesterovState(NamedTuple):
 
     def eval_params(self, params: Any) -> Any:
         """`w`, the weights that the method minimises, from `phi`."""
-        return along(lambda phi, v: phi + (self.ahead * v).astype(phi.dtype), params, self.trace)
+        return along(lambda phi, v: phi + shift(self.ahead, v, phi), params, self.trace)
 
 
 class LookaheadState(NamedTuple):
@@ -47,7 +48,14 @@ class LookaheadState(NamedTuple):
 
     def gradient_point(self, params: Any) -> Any:
         """`w - gamma v`, where the next gradient is wanted."""
-        return along(lambda w, v: w - (self.ahead * v).astype(w.dtype), params, self.trace)
+        return along(lambda w, v: w - shift(self.ahead, v, w), params, self.trace)
+
+
+def shift(ahead: Any, v: Any, p: Any) -> Any:
+    """`ahead * v` in the parameter's dtype."""
+    (ahead,) = jax.tree.leaves(ahead)  # a library may have boxed it
+    dtype = arithmetic_dtype(v.dtype, p.dtype)
+    return (ahead.astype(dtype) * v.astype(dtype)).astype(p.dtype)
 
 
 def nesterov_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:

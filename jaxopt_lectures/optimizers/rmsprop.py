@@ -132,7 +132,7 @@ CARDS = (
         ),
         differs=(
             "torch's defaults are decay (alpha) 0.99 and eps outside the root; optax (and this): 0.9 and inside: "
-            "0.5 apart after 30 steps. With momentum, torch keeps the rate outside the velocity.",
+            "0.5 apart after 30 steps at 1e-2. With momentum, torch keeps the rate outside the velocity.",
         ),
         twin=Twin("optax.rmsprop(learning_rate, decay, eps, initial_scale, ...)", optax.rmsprop),
         learning_rate=2e-3,

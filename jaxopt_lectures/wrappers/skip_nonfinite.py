@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_lectures.core.checks import interval
-from jaxopt_lectures.core.transformation import Transformation
+from jaxopt_lectures.core.checks import whole
+from jaxopt_lectures.core.transformation import Transformation, check_transformation
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -41,10 +41,12 @@ def skip_nonfinite(inner: optax.GradientTransformation, max_consecutive: int = 1
       max_consecutive: steps in a row after which it raises or reports; >= 1.
 
     Raises:
+      TypeError: `inner` is not a transformation, or `max_consecutive` not an integer.
       ValueError: `max_consecutive` is below 1.
       FloatingPointError: from `update` outside `jit`, see above.
     """
-    interval("max_consecutive", max_consecutive, 1)
+    check_transformation(inner, "skip_nonfinite's inner")
+    whole("max_consecutive", max_consecutive, 1)
     wrapped = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> SkipNonfiniteState:

@@ -67,7 +67,7 @@ def test_mean_of_a_constant_is_the_constant():
 
 @pytest.mark.parametrize("b", [0.0, 1e-9, 0.5, 0.9, 0.999, 0.9999, 0.999999])
 def test_weight(b):
-    """1 - b^t to a few units in the last place for t from 1 to 100,000, where the float32 power is off by up to 1e-2."""
+    """1 - b^t to a few units in the last place up to t = 100,000; the float32 power is off by up to 1e-2."""
     b = np.float32(b)
     mean_log, worst = jnp.float32(0), 0.0
     step = jax.jit(weight)
@@ -157,7 +157,7 @@ def test_chain_keeps_parts_and_says_what_couples():
 
 
 def test_chain_of_what_is_not_a_transformation():
-    with pytest.raises(TypeError, match=r"argument 2 is function .*factory passed"):
+    with pytest.raises(TypeError, match=r"argument 2 of chain must be a transformation, got function .*factory passed"):
         jol.chain(jol.clip(1.0), jol.adam)
 
 
@@ -175,3 +175,42 @@ def test_extra_arguments_are_ignored():
     tx, params = jol.chain(jol.clip(1.0), jol.sgd(0.1)), {"w": jnp.ones(2)}
     updates, _ = tx.update(params, tx.init(params), params, value=1.0, grad=params)
     np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
+
+
+def test_a_decay_that_rounds_to_one():
+    """0.99999999 is below 1, but not in float32: nu would stay 0 and the first step be 1e8 times too long."""
+    with pytest.raises(ValueError, match=r"b2 must lie in \[0, 1\), and 0.99999999 is 1 in float32"):
+        jol.adam(0.1, b2=0.99999999)
+    with jax.enable_x64(True):
+        jol.adam(0.1, b2=0.99999999)
+
+
+def test_a_traced_decay_of_one_is_no_nan():
+    params = {"w": jnp.ones(2)}
+
+    def first(b1):
+        tx = jol.adam(0.1, b1=b1)
+        return tx.update(params, tx.init(params))[0]["w"]
+
+    np.testing.assert_array_equal(jax.jit(first)(1.0), np.zeros(2))
+
+
+def test_points_of_an_nnx_optimizer():
+    """NNX boxes the leaves of the state; the weights to evaluate are found all the same."""
+    from flax import nnx
+
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, jol.nesterov(0.1), wrt=nnx.Param)
+    gradients = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
+    optimizer.update(model, gradients)
+    params = nnx.state(model, nnx.Param)
+    found = jol.eval_params(optimizer.opt_state, params)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    for w, phi in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(w, phi + 0.9 * 0.1, rtol=1e-6, atol=1e-7)
+
+
+def test_initial_tree_of_another_structure():
+    tx = jol.momentum(0.1, initial_velocity={"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match="initial 'trace' must be a number or a tree like the parameters"):
+        tx.init({"b": jnp.ones(2)})
