@@ -21,7 +21,6 @@ ROOMS = [
     "models",
     "tasks",
     "compare",
-    "catalogue",
     "cli",
 ]
 

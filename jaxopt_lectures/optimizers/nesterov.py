@@ -125,8 +125,10 @@ CARDS = (
         source="Y. Nesterov, 1983; I. Sutskever, J. Martens, G. Dahl, G. Hinton, ICML 2013",
         lectures=("002 Nesterov Accelerated Gradient",),
         errata=(
-            "002 takes the gradient at W_fut, which no function of (gradient, state) can do; see the file's top.",
-            "002 calls it superior to momentum without the condition: at a momentum of 0.9 they hardly differ.",
+            "002 takes the gradient at W_fut, where no function of (gradient, state) can go: ask gradient_point for it, or "
+            "hold the look-ahead weights and ask eval_params for w.",
+            "002 calls it superior to momentum and leaves out where: the proof is for convex problems with exact "
+            "gradients.",
         ),
         differs=("optax.sgd(nesterov=True) holds phi and has the rate outside: equal while both are constant.",),
         twin=Twin("optax.sgd(learning_rate, momentum, nesterov=True)", _twin),

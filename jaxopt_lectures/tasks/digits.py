@@ -32,8 +32,11 @@ def data() -> Data:
 
 
 def model(seed: int) -> nnx.Module:
-    """64 pixels, 64 hidden units, 10 digits: 4810 parameters."""
-    return MLP((64, 64, 10), rngs=nnx.Rngs(seed))
+    """64 pixels, 64 hidden units with tanh as in the lectures, 10 digits: 4810 parameters.
+
+    A smooth activation: at a kink, as relu has, one rounding can turn a unit on and set two runs apart.
+    """
+    return MLP((64, 64, 10), activation=jnp.tanh, rngs=nnx.Rngs(seed))
 
 
 def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
