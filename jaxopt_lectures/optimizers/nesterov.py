@@ -125,8 +125,8 @@ CARDS = (
         source="Y. Nesterov, 1983; I. Sutskever, J. Martens, G. Dahl, G. Hinton, ICML 2013",
         lectures=("002 Nesterov Accelerated Gradient",),
         errata=(
-            "002 takes the gradient at W_fut, where no function of (gradient, state) can go: ask gradient_point for it, or "
-            "hold the look-ahead weights and ask eval_params for w.",
+            "002 takes the gradient at W_fut, where no function of (gradient, state) can go: ask gradient_point, "
+            "or hold the look-ahead weights themselves and ask eval_params for w.",
             "002 calls it superior to momentum and leaves out where: the proof is for convex problems with exact "
             "gradients.",
         ),
