@@ -270,4 +270,4 @@ def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
 
 def is_number(value: Any) -> bool:
     """Whether it is one number (or a schedule) and not a tree of arrays."""
-    return jax.tree.structure(value) == jax.tree.structure(0) and (callable(value) or jnp.shape(value) == ())
+    return jax.tree.structure(value) == jax.tree.structure(0) and (callable(value) or np.shape(value) == ())
