@@ -153,7 +153,8 @@ class _Lifted:
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         """One step: what to add to the parameters, and the next state."""
         del extra
-        gradients, treedef = jax.tree.flatten(updates)
+        leaves, treedef = jax.tree.flatten(updates)
+        gradients = as_arrays(leaves)
         slots = self._slots(gradients, treedef, updates, state)
         read = self._read(gradients, treedef, updates, params)
         dtypes = [
@@ -198,7 +199,7 @@ class _Lifted:
                 name = self.formula.rule.__name__.removesuffix("_rule")
                 raise ValueError(f"{name} reads the parameters: call update(gradients, state, params)")
             return [None] * len(gradients)
-        leaves = same_structure(treedef, updates, params, "parameters")
+        leaves = as_arrays(same_structure(treedef, updates, params, "parameters"))
         same_shapes(updates, gradients, leaves, "the parameter")
         if not self.needs_params:
             return [None] * len(gradients)
@@ -227,6 +228,11 @@ class _Lifted:
             new |= self.shared(wide, SimpleNamespace(count=state.count, **old), SimpleNamespace(**h))
         seen = {name: value for name, value in new.items() if name.removeprefix("log_") not in self.decays}
         return {name: new[name].astype(old[name].dtype) for name in self.common}, seen, h, t
+
+
+def as_arrays(leaves: Sequence[Any]) -> list[Any]:
+    """The leaves, with Python numbers as arrays."""
+    return [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
 
 
 def value_at(name: str, value: Any, count: jax.Array) -> Any:

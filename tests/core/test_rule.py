@@ -214,3 +214,10 @@ def test_initial_tree_of_another_structure():
     tx = jol.momentum(0.1, initial_velocity={"a": jnp.ones(2)})
     with pytest.raises(ValueError, match="initial 'trace' must be a number or a tree like the parameters"):
         tx.init({"b": jnp.ones(2)})
+
+
+def test_numbers_as_parameters():
+    """A Python number is a parameter of shape ()."""
+    tx = jol.adamw(0.1)
+    updates, _ = tx.update({"a": 2.0, "b": 1.0}, tx.init({"a": 1.0, "b": jnp.ones(())}), {"a": 1.0, "b": 1.0})
+    np.testing.assert_allclose(updates["a"], -0.1 * (1 + 1e-4), rtol=1e-6)
