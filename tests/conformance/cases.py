@@ -1,5 +1,6 @@
 """What every card is run on: trees, gradients, and ways to run. No optimizer is named here; cards bring their names."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,5 +74,4 @@ def same_type(a, b):
 def equal(a, b):
     """Asserts that two trees are equal bit for bit."""
     same_type(a, b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+    chex.assert_trees_all_equal(a, b)
