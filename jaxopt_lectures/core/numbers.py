@@ -42,7 +42,7 @@ def bounded(g: jax.Array, power: int) -> jax.Array:
 
 
 def scaled_norm(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The Euclidean norm of all elements together, as two factors `(unit, size)`, both finite and none of them 0.
+    """The Euclidean norm of all elements together, as two factors `(unit, size)`, both finite, the first not 0.
 
     The plain sum of squares is taken first, with a unit of 1. Only where it left the range of the dtype is it taken
     again, of the elements divided by the largest. An infinite element counts as the largest number there is, so that
@@ -50,18 +50,30 @@ def scaled_norm(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """
     dtype = arithmetic_dtype(*[a.dtype for a in arrays])
     wide = [a.astype(dtype) for a in arrays if a.size]
-    one = jnp.ones((), dtype)
-    if not wide:
-        return one, jnp.zeros((), dtype)
-    squares = sum(_sum_of_squares(a, one) for a in wide)
-    low = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
+    return _factors(wide) if wide else (jnp.ones((), dtype), jnp.zeros((), dtype))
+
+
+@jax.custom_jvp
+def _factors(arrays: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    one = jnp.ones((), arrays[0].dtype)
+    squares = sum(_sum_of_squares(a, one) for a in arrays)
+    low = jnp.finfo(one.dtype).tiny / jnp.finfo(one.dtype).eps
 
     def again() -> tuple[jax.Array, jax.Array]:
-        unit = unit_for(jnp.max(jnp.stack([_largest(a) for a in wide])))
-        return unit, root(sum(_sum_of_squares(a, unit) for a in wide))
+        unit = unit_for(jnp.max(jnp.stack([_largest(a) for a in arrays])))
+        return unit, root(sum(_sum_of_squares(a, unit) for a in arrays))
 
     usual = jnp.isfinite(squares) & (squares > low)
     return jax.lax.cond(usual, lambda: (one, jnp.sqrt(squares)), again)
+
+
+@_factors.defjvp
+def _factors_jvp(primals: Any, tangents: Any) -> Any:
+    """The unit is held: d size = sum(a da) / (unit^2 size). Through the two ways of summing, 0 would meet inf."""
+    (arrays,), (directions,) = primals, tangents
+    unit, size = _factors(arrays)
+    slope = sum(jnp.sum(finite(a) / unit * (d / unit)) for a, d in zip(arrays, directions, strict=True))
+    return (unit, size), (jnp.zeros_like(unit), quotient(slope, size))
 
 
 def unit_for(largest: jax.Array) -> jax.Array:
