@@ -8,6 +8,8 @@ updates, state = tx.update(gradients, state, params)
 params = jol.apply_updates(params, updates)
 """
 
+from typing import Any
+
 from optax import apply_updates
 
 from jaxopt_lectures import registry
@@ -19,6 +21,9 @@ from jaxopt_lectures.clipping import (
     clip_by_percentile,
     clip_by_value,
 )
+from jaxopt_lectures.core.checks import interval
+from jaxopt_lectures.core.rule import from_rule
+from jaxopt_lectures.core.slots import NonNegative, Signed
 from jaxopt_lectures.core.transformation import Transformation, chain, eval_params, gradient_point
 from jaxopt_lectures.optimizers.adadelta import adadelta
 from jaxopt_lectures.optimizers.adagrad import adagrad, adagrad_norm
@@ -55,6 +60,8 @@ from jaxopt_lectures.schedules import (
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
 __all__ = [
+    "NonNegative",
+    "Signed",
     "Transformation",
     "adadelta",
     "adagrad",
@@ -77,7 +84,9 @@ __all__ = [
     "cyclic_schedule",
     "eval_params",
     "exponential_decay",
+    "from_rule",
     "gradient_point",
+    "interval",
     "inverse_sqrt_schedule",
     "inverse_time_schedule",
     "join_schedules",
@@ -103,3 +112,17 @@ __all__ = [
     "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is not here: the version, or a hint where to look."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("jaxopt-lectures")
+    if not name.startswith("_"):
+        import optax
+
+        if hasattr(optax, name):
+            raise AttributeError(f"jaxopt_lectures has no {name!r}: use optax.{name}, they work together")
+    raise AttributeError(registry.unknown(name, "function of jaxopt_lectures", __all__))

@@ -48,26 +48,26 @@ def shrunk(g: Any, unit: Any, size: Any, limit: Any) -> Any:
     return jnp.where(unit * size <= limit, g, small)
 
 
-def value_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+def clip_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """Each element between -max_delta and max_delta."""
     del s, p, t
     return jnp.clip(g, -h.max_delta, h.max_delta), {}
 
 
-def global_norm_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+def clip_by_global_norm_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """Steps `g min(1, max_norm / |g|)`, the norm of all arrays together."""
     del p, t
     return shrunk(g, s.unit, s.size, h.max_norm), {}
 
 
-def block_rms_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+def clip_by_block_rms_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """Steps `g / max(1, rms(g) / threshold)`, array by array."""
     del s, p, t
     unit, size = scaled_norm([g])
     return shrunk(g, unit, size / math.sqrt(max(g.size, 1)), h.threshold), {}
 
 
-def adaptive_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, axis: Any) -> Any:
+def adaptive_grad_clip_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, axis: Any) -> Any:
     """Each unit's gradient at most `clipping` times the size of its weights."""
     del s, t
     axes = _unit_axes(g.shape) if axis is None else axis
@@ -76,7 +76,7 @@ def adaptive_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, axis: Any) -> Any:
     return shrunk(g, unit, _unit_norm(finite(g) / unit, axes), limit), {}
 
 
-def percentile_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+def clip_by_percentile_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """Steps `g min(1, threshold / |g|)`, the threshold a percentile of the norms seen."""
     del p, h, t
     return shrunk(g, s.unit, s.size, s.threshold), {}
@@ -117,7 +117,7 @@ def clip(max_delta: HyperLike) -> Transformation:
     Raises:
       ValueError: a number outside its range.
     """
-    return from_rule(value_rule, ClipState, [interval("max_delta", max_delta, 0)])
+    return from_rule(clip_rule, ClipState, [interval("max_delta", max_delta, 0)])
 
 
 def clip_by_global_norm(max_norm: HyperLike) -> Transformation:
@@ -134,7 +134,7 @@ def clip_by_global_norm(max_norm: HyperLike) -> Transformation:
     Source: R. Pascanu, T. Mikolov, Y. Bengio, ICML 2013, arXiv:1211.5063, algorithm 1; named in lecture 004.
     """
     hypers = [interval("max_norm", max_norm, 0)]
-    return from_rule(global_norm_rule, ClipNormState, hypers, shared=measure_norm, couples="tree")
+    return from_rule(clip_by_global_norm_rule, ClipNormState, hypers, shared=measure_norm, couples="tree")
 
 
 def clip_by_block_rms(threshold: HyperLike) -> Transformation:
@@ -148,7 +148,7 @@ def clip_by_block_rms(threshold: HyperLike) -> Transformation:
 
     Source: N. Shazeer, M. Stern, ICML 2018, arXiv:1804.04235, section 6.
     """
-    return from_rule(block_rms_rule, ClipState, [interval("threshold", threshold, 0)], couples="array")
+    return from_rule(clip_by_block_rms_rule, ClipState, [interval("threshold", threshold, 0)], couples="array")
 
 
 def adaptive_grad_clip(
@@ -170,7 +170,7 @@ def adaptive_grad_clip(
     """
     hypers = [interval("clipping", clipping, 0), interval("eps", eps, 0)]
     return from_rule(
-        adaptive_rule,
+        adaptive_grad_clip_rule,
         ClipState,
         hypers,
         options={"axis": tuple(axis) if isinstance(axis, list) else axis},
@@ -195,7 +195,7 @@ def clip_by_percentile(percentile: HyperLike = 10.0, history: int = 1000) -> Tra
     """
     whole("history", history, 1)
     return from_rule(
-        percentile_rule,
+        clip_by_percentile_rule,
         ClipPercentileState,
         [interval("percentile", percentile, 0, 100, closed=True)],
         initial={"history": np.full(history, np.inf)},

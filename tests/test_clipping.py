@@ -178,7 +178,9 @@ def test_adaptive_least_weight():
 
 def test_adaptive_needs_parameters():
     tx, g = jol.adaptive_grad_clip(0.1), {"w": jnp.ones(2)}
-    with pytest.raises(ValueError, match=r"adaptive reads the parameters: call update\(gradients, state, params\)"):
+    with pytest.raises(
+        ValueError, match=r"adaptive_grad_clip reads the parameters: call update\(gradients, state, params\)"
+    ):
         tx.update(g, tx.init(g))
 
 

@@ -50,8 +50,16 @@ def test_search_space_is_in_range(card):
 
 def test_public_names():
     assert sorted(jol.__all__) == list(jol.__all__)
-    for name in jol.__all__:
+    for name in set(jol.__all__) - {"Signed", "NonNegative"}:  # annotations
         assert inspect.getdoc(getattr(jol, name)), name
+
+
+def test_names_that_are_elsewhere():
+    with pytest.raises(AttributeError, match=r"use optax.multi_transform, they work together"):
+        _ = jol.multi_transform
+    with pytest.raises(AttributeError, match="did you mean 'adam'"):
+        _ = jol.adamm
+    assert re.match(r"\d+\.\d+", jol.__version__)
 
 
 def test_unknown_card():

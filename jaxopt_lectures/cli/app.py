@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Refusal as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
+        Terminal(sys.stderr).lines("interrupted")
         return _INTERRUPTED
     except OSError as error:
         code = _UNREAD if is_gone(error) else _refuse(str(error))
@@ -61,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_() -> None:
     """Show every optimizer: source, place in the lectures, state, optax counterpart, what it does."""
     print_list(Terminal(sys.stdout), registry.cards())
-    Terminal(sys.stdout).lines("", f"state: bytes per parameter. All about one of them: {_NAME} show NAME")
+    Terminal(sys.stdout).lines(
+        "",
+        "state: bytes per parameter. lectures: 000 to 004, named in the README.",
+        f"All about one: {_NAME} show NAME",
+    )
 
 
 @app.command
@@ -107,11 +112,24 @@ def compare(
         chosen = tasks.get(name)
         report = protocol.compare(chosen, cards, protocol.Settings(steps or chosen.steps, seeds), display)
     if report.results:
-        _tell(report, folder)
+        _tell(report, folder if report.complete else _beside_complete(folder))
     if report.complete:
         return 0
     Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
     return _INTERRUPTED
+
+
+def _beside_complete(folder: Path) -> Path:
+    """Where an interrupted comparison goes: it does not replace a complete one."""
+    from jaxopt_lectures.compare.results import make_writable, read
+
+    try:
+        if read(folder / "results.json").complete:
+            folder = folder / "interrupted"
+            make_writable(folder)
+    except (OSError, ValueError):
+        pass  # nothing complete to protect
+    return folder
 
 
 def _tell(report: "Report", folder: Path) -> None:

@@ -1,6 +1,7 @@
 """How far a comparison is: a bar on a terminal, elsewhere a line for each optimizer that is done."""
 
 import contextlib
+import os
 import signal
 import statistics
 import sys
@@ -18,10 +19,10 @@ _REDRAW = 0.1  # seconds between two drawings of the bar
 
 
 class Interrupts:
-    """Hears Ctrl-C for certain, in a `with` statement.
+    """Hears Ctrl-C, in a `with` statement, and raises it where `check` is asked; a second one is raised at once.
 
-    Python raises KeyboardInterrupt wherever it happens to be; inside a callback of the garbage collector, of which JAX
-    has one, it is printed and dropped. So it is also remembered, for `check`.
+    Python would raise KeyboardInterrupt wherever it happens to be. Inside a callback of the garbage collector, of which
+    JAX has one, it is printed and dropped, and inside the compiler it can end the process.
     """
 
     def __init__(self) -> None:
@@ -38,13 +39,16 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.before)
 
     def check(self) -> None:
-        """Raises the KeyboardInterrupt that was dropped, if one was."""
+        """Raises KeyboardInterrupt if Ctrl-C was heard."""
         if self.heard:
             raise KeyboardInterrupt
 
     def _hear(self, number: int, frame: Any) -> None:
+        if self.heard:
+            raise KeyboardInterrupt
         self.heard = True
-        raise KeyboardInterrupt
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping at the next step; once more to stop at once\n")
 
 
 class Lines:
@@ -86,7 +90,7 @@ class Bar:
 
     def __init__(self, bar: Progress, total: int, interrupts: Interrupts) -> None:
         self.bar, self.interrupts, self.done, self.drawn = bar, interrupts, 0, 0.0
-        self.task = bar.add_task("compiling", total=total)
+        self.task = bar.add_task("loading", total=total)
         bar.refresh()
 
     def advance(self, name: str, share: float) -> None:

@@ -51,7 +51,7 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
         "rate      the optimizer's typical one, not tuned for this task: no ranking",
         f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}",
         f"steps     looked at every {report.protocol['every']} steps{middle}",
-        f"apart     largest difference of a weight, ours and optax, after {first} and {last} steps",
+        f"apart     largest difference of a weight to optax's, after {first} and {last} steps",
         f"noise     for scale: optax and optax, its first weights off by {noise}, {last} steps;",
         "          training magnifies roundings, so this is what to compare with, not 0",
         f"steps/s   {together}without compilation and validation",

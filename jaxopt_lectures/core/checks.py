@@ -74,16 +74,40 @@ def whole(name: str, value: Any, low: int) -> None:
         raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
-def check_parameters(params: Any) -> None:
-    """Raises TypeError, naming the leaf, unless every leaf of `params` is a real floating-point array."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+def check_floating(tree: Any, leaves: list[Any], what: str) -> None:
+    """Raises TypeError, naming the leaf, unless every leaf is a real floating-point array."""
+    wrong = {dtype for dtype in {leaf.dtype for leaf in leaves} if not jnp.issubdtype(dtype, jnp.floating)}
+    for path, leaf in zip(_paths(tree) if wrong else (), leaves, strict=False):
+        if leaf.dtype in wrong:
             raise TypeError(
-                f"parameter{jax.tree_util.keystr(path)} has dtype {dtype}, but only real floating-point parameters "
-                "can be optimized: leave integers out of the tree (optax.masked, nnx.Param only) and split complex "
-                "numbers into real and imaginary parts (optax.contrib.split_real_and_imaginary)"
+                f"{what}{path} has dtype {leaf.dtype}, but only real floating-point arrays can be optimized: write 1.0 "
+                "for 1, leave integers out of the tree (optax.masked, nnx.Param only), split complex numbers into real "
+                "and imaginary parts (optax.contrib.split_real_and_imaginary)"
             )
+
+
+def slot_dtype(name: str, dtype: Any) -> Any:
+    """The dtype to keep a slot in; raises TypeError unless it is a floating one."""
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"the dtype of slot {name!r} must be a floating-point dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"the dtype of slot {name!r} must be a floating-point dtype, got {found}")
+    return found
+
+
+def flags(mask: Any, tree: Any) -> list[bool]:
+    """A mask, which may stop short of the leaves of `tree`, as one flag for each of them."""
+    values, maskdef = jax.tree.flatten(mask)
+    for value in values:
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"a mask must be a tree of bools, or a function that returns one; it has {value!r}")
+    try:
+        parts = maskdef.flatten_up_to(tree)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the mask is no tree of bools like the parameters: {error}") from error
+    return [value for value, part in zip(values, parts, strict=True) for _ in jax.tree.leaves(part)]
 
 
 def same_structure(treedef: Any, updates: Any, other: Any, what: str) -> list[Any]:

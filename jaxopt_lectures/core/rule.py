@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxopt_lectures.core.checks import Hyper, check_parameters, same_shapes, same_structure
+from jaxopt_lectures.core.checks import Hyper, check_floating, flags, same_shapes, same_structure, slot_dtype
+from jaxopt_lectures.core.given import Given, check_result
 from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded
 from jaxopt_lectures.core.slots import Couples, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
@@ -48,9 +49,10 @@ def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: A
     dtype = t.dtype
     wide = g.astype(dtype)
     wide = bounded(wide, formula.powers) if formula.powers > 1 else wide
-    s = SimpleNamespace(**{name: slot.astype(dtype) for name, slot in {**slots, **shared}.items()})
+    s = Given("s", **{name: slot.astype(dtype) for name, slot in {**slots, **shared}.items()})
     p = None if p is None else p.astype(dtype)
-    update, new = formula.rule(wide, s, p, SimpleNamespace(**h), t, **dict(formula.options))
+    result = formula.rule(wide, s, p, Given("h", **h), t, **dict(formula.options))
+    update, new = check_result(formula.rule.__name__, result, g, slots)
     return update.astype(g.dtype), {name: new[name].astype(slot.dtype) for name, slot in slots.items()}
 
 
@@ -97,6 +99,10 @@ def from_rule(
       TypeError: integer or complex parameters, from `init`, naming the leaf.
       ValueError: gradients of another structure or shape than the parameters, from `update`, naming the leaf.
     """
+    if "count" not in getattr(state_type, "_fields", ()):
+        raise TypeError(f"state_type must be a NamedTuple with a field count, got {state_type!r}")
+    if not all(isinstance(hyper, Hyper) for hyper in hypers):
+        raise TypeError(f"hypers must be a list of interval(name, value, low, high), got {hypers!r}")
     slots = {name: slot for name, slot in declared_slots(state_type).items() if name not in without}
     lifted = _Lifted(
         formula=_Formula(rule, tuple(sorted((options or {}).items())), powers),
@@ -105,7 +111,7 @@ def from_rule(
         common=[name for name, slot in slots.items() if slot.shape == "tree"],
         hypers={hyper.name: hyper.value for hyper in hypers},
         initial=initial or {},
-        dtypes=dtypes or {},
+        dtypes={name: slot_dtype(name, dtype) for name, dtype in (dtypes or {}).items() if dtype is not None},
         decays=decays,
         ahead=ahead,
         shared=shared,
@@ -141,7 +147,7 @@ class _Lifted:
 
     def init(self, params: Any) -> Any:
         """The first state."""
-        check_parameters(params)
+        check_floating(params, as_arrays(jax.tree.leaves(params)), "parameter")
         first = {name: self._first(name) for name in (*self.own, *self.common)}
         dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
         common = {name: jnp.asarray(first[name], dtype) for name in self.common}
@@ -153,8 +159,14 @@ class _Lifted:
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         """One step: what to add to the parameters, and the next state."""
         del extra
+        if not isinstance(state, self.state_type):
+            raise TypeError(
+                f"{self.name} keeps a {self.state_type.__name__}, got {type(state).__name__}: "
+                "call update(gradients, state, params) with the state that its init or last update returned"
+            )
         leaves, treedef = jax.tree.flatten(updates)
         gradients = as_arrays(leaves)
+        check_floating(updates, gradients, "gradient")
         slots = self._slots(gradients, treedef, updates, state)
         read = self._read(gradients, treedef, updates, params)
         dtypes = [
@@ -169,6 +181,11 @@ class _Lifted:
         ]
         own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
         return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(state.count), own | common)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.formula.rule.__name__.removesuffix("_rule")
 
     def _state(self, count: jax.Array, fields: Arrays) -> Any:
         return self.state_type(**dict.fromkeys(self.state_type._fields) | {"count": count} | fields)
@@ -196,8 +213,7 @@ class _Lifted:
         """The parameter of each leaf: None if the rule does not read it, a scalar 0 where the mask leaves it out."""
         if params is None:
             if self.needs_params:
-                name = self.formula.rule.__name__.removesuffix("_rule")
-                raise ValueError(f"{name} reads the parameters: call update(gradients, state, params)")
+                raise ValueError(f"{self.name} reads the parameters: call update(gradients, state, params)")
             return [None] * len(gradients)
         leaves = as_arrays(same_structure(treedef, updates, params, "parameters"))
         same_shapes(updates, gradients, leaves, "the parameter")
@@ -206,13 +222,7 @@ class _Lifted:
         if self.params_mask is None:
             return leaves
         mask = self.params_mask(params) if callable(self.params_mask) else self.params_mask
-        flags, maskdef = jax.tree.flatten(mask)
-        wide = [
-            flag
-            for flag, part in zip(flags, maskdef.flatten_up_to(updates), strict=True)
-            for _ in jax.tree.leaves(part)
-        ]
-        return [p if flag else np.zeros((), p.dtype) for p, flag in zip(leaves, wide, strict=True)]
+        return [p if flag else np.zeros((), p.dtype) for p, flag in zip(leaves, flags(mask, updates), strict=True)]
 
     def _scalars(self, gradients: list[Any], dtypes: list[Any], state: Any) -> tuple[Arrays, Arrays, Arrays, jax.Array]:
         """What all leaves share: the new shared slots, what the rule sees of them, the hyper-parameters, the step."""

@@ -20,7 +20,8 @@ class Transformation(optax.GradientTransformationExtraArgs):
       slots: its live slots by field name.
       couples: which elements see each other, "tree" where nothing better is known.
       hypers: its hyper-parameters by argument name.
-      parts: the transformations it is a chain of.
+      parts: the transformations it is a chain of, or wraps.
+      title: what its repr calls it where it has no rule.
     """
 
     rule: Callable[..., Any] | None
@@ -28,6 +29,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
     couples: Couples
     hypers: Mapping[str, Hyper]
     parts: tuple[optax.GradientTransformation, ...]
+    title: str
 
     def __new__(
         cls,
@@ -39,12 +41,20 @@ class Transformation(optax.GradientTransformationExtraArgs):
         couples: Couples = "tree",
         hypers: Mapping[str, Hyper] | None = None,
         parts: tuple[optax.GradientTransformation, ...] = (),
+        title: str = "Transformation",
     ) -> "Transformation":
         """The pair and its declarations."""
         self = super().__new__(cls, init, update)
-        self.rule, self.couples, self.parts = rule, couples, parts
+        self.rule, self.couples, self.parts, self.title = rule, couples, parts, title
         self.slots, self.hypers = slots or {}, hypers or {}
         return self
+
+    def __repr__(self) -> str:
+        if self.rule is not None:
+            numbers = ", ".join(f"{name}={hyper.value}" for name, hyper in self.hypers.items())
+            return f"{self.rule.__name__.removesuffix('_rule')}({numbers})"
+        parts = [repr(part) if isinstance(part, Transformation) else "an optax transformation" for part in self.parts]
+        return f"{self.title}({', '.join(parts)})"
 
 
 def chain(*transformations: optax.GradientTransformation) -> Transformation:
@@ -59,16 +69,16 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
     for index, part in enumerate(transformations):
         check_transformation(part, f"argument {index + 1} of chain")
     joined = optax.chain(*transformations) if transformations else optax.identity()
-    return Transformation(joined.init, joined.update, couples=_widest(transformations), parts=transformations)
+    return Transformation(
+        joined.init, joined.update, couples=_widest(transformations), parts=transformations, title="chain"
+    )
 
 
 def check_transformation(value: Any, what: str) -> None:
     """Raises TypeError unless `value` is an (init, update) pair."""
     if not isinstance(value, optax.GradientTransformation):
-        raise TypeError(
-            f"{what} must be a transformation, got {type(value).__name__} {value!r}; "
-            "was a factory passed instead of what it returns?"
-        )
+        hint = "give its elements, chain(*list)" if isinstance(value, (list, tuple)) else "call the factory first"
+        raise TypeError(f"{what} must be a transformation, got {type(value).__name__} {value!r}; {hint}")
 
 
 def eval_params(state: Any, params: Any) -> Any:

@@ -32,7 +32,7 @@ class MomentumState(NamedTuple):
     trace: Signed
 
 
-def descent_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+def sgd_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """One step of gradient descent for one array."""
     del s, p, t
     return -h.learning_rate * g, {}  # w <- w - eta g
@@ -76,7 +76,7 @@ def sgd(
     """
     rate = interval("learning_rate", learning_rate, 0)
     if momentum is None:
-        return from_rule(descent_rule, DescentState, [rate])
+        return from_rule(sgd_rule, DescentState, [rate])
     return from_rule(
         sgd_momentum_rule,
         MomentumState,

@@ -68,7 +68,7 @@ def skip_nonfinite(inner: optax.GradientTransformation, max_consecutive: int = 1
             )
         return new_updates, SkipNonfiniteState(new_inner, in_a_row, total, fine, gave_up)
 
-    return Transformation(init, update, couples="tree", parts=(inner,))
+    return Transformation(init, update, couples="tree", parts=(inner,), title="skip_nonfinite")
 
 
 def all_finite(tree: Any) -> jax.Array:

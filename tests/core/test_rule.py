@@ -157,7 +157,9 @@ def test_chain_keeps_parts_and_says_what_couples():
 
 
 def test_chain_of_what_is_not_a_transformation():
-    with pytest.raises(TypeError, match=r"argument 2 of chain must be a transformation, got function .*factory passed"):
+    with pytest.raises(
+        TypeError, match=r"argument 2 of chain must be a transformation, got function .*call the factory first"
+    ):
         jol.chain(jol.clip(1.0), jol.adam)
 
 
@@ -221,3 +223,87 @@ def test_numbers_as_parameters():
     tx = jol.adamw(0.1)
     updates, _ = tx.update({"a": 2.0, "b": 1.0}, tx.init({"a": 1.0, "b": jnp.ones(())}), {"a": 1.0, "b": 1.0})
     np.testing.assert_allclose(updates["a"], -0.1 * (1 + 1e-4), rtol=1e-6)
+
+
+def test_mistakes_in_a_rule():
+    """Who writes a rule and errs reads what was returned and what was declared."""
+    params = {"w": jnp.ones((2, 3))}
+
+    def updated(rule, state_type=MeanState, hypers=None):
+        tx = from_rule(rule, state_type, hypers or [interval("b", 0.9, 0, 1)], decays=("b",))
+        return tx.update(params, tx.init(params))
+
+    def wrong_name_rule(g, s, p, h, t):
+        return g, {"mo": g}
+
+    def wrong_slot_rule(g, s, p, h, t):
+        return g, {"mu": jnp.sum(g)}
+
+    def wrong_update_rule(g, s, p, h, t):
+        return jnp.sum(g), {"mu": g}
+
+    def no_slots_rule(g, s, p, h, t):
+        return g
+
+    def unknown_hyper_rule(g, s, p, h, t):
+        return h.b1 * g, {"mu": g}
+
+    def unknown_slot_rule(g, s, p, h, t):
+        return s.nu, {"mu": g}
+
+    class Uncounted(NamedTuple):
+        mu: Signed
+
+    for rule, error, message in (
+        (wrong_name_rule, ValueError, r"wrong_name_rule returned the slots \['mo'\], its state declares \['mu'\]"),
+        (wrong_slot_rule, ValueError, r"returned slot 'mu' of shape \(\), expected \(2, 3\)"),
+        (wrong_update_rule, ValueError, r"returned an update of shape \(\), expected \(2, 3\)"),
+        (no_slots_rule, TypeError, r"must return \(update, \{slot: array\}\)"),
+        (unknown_hyper_rule, AttributeError, "h has no 'b1'; declared as hypers: b, b_weight"),
+        (unknown_slot_rule, AttributeError, r"s has no 'nu'; declared as slots .*: mu"),
+    ):
+        with pytest.raises(error, match=message):
+            updated(rule)
+    with pytest.raises(TypeError, match="NamedTuple with a field count"):
+        updated(mean_rule, Uncounted)
+    with pytest.raises(TypeError, match="hypers must be a list of interval"):
+        updated(mean_rule, hypers=[0.9])
+
+
+def test_a_state_of_another_optimizer():
+    params = {"w": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"adam keeps a AdamState, got MomentumState: call update\(gradients, state"):
+        jol.adam(0.1).update(params, jol.momentum(0.1).init(params), params)
+
+
+def test_integer_gradients():
+    """They would have given updates of 0."""
+    params = {"w": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"gradient\['w'\] has dtype int32"):
+        jol.sgd(0.1).update({"w": jnp.ones(2, jnp.int32)}, jol.sgd(0.1).init(params), params)
+
+
+@pytest.mark.parametrize("mask", ["bias", {"w": 1.0}, lambda params: "x"], ids=["text", "numbers", "function"])
+def test_a_mask_that_is_none(mask):
+    params = {"w": jnp.ones(2)}
+    tx = jol.adamw(0.1, mask=mask)
+    with pytest.raises(TypeError, match="a mask must be a tree of bools"):
+        tx.update(params, tx.init(params), params)
+
+
+def test_a_mask_of_another_tree():
+    params = {"w": jnp.ones(2), "b": jnp.ones(())}
+    tx = jol.adamw(0.1, mask={"w": True})
+    with pytest.raises(ValueError, match="the mask is no tree of bools like the parameters"):
+        tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "foo"])
+def test_a_slot_dtype_that_is_none(dtype):
+    with pytest.raises(TypeError, match=r"dtype of slot 'mu' must be a floating-point dtype, got '?(int8|foo)"):
+        jol.adam(0.1, mu_dtype=dtype)
+
+
+def test_repr():
+    tx = jol.chain(jol.clip(1.0), jol.skip_nonfinite(jol.sgd(0.1)), optax.scale(2.0))
+    assert repr(tx) == "chain(clip(max_delta=1.0), skip_nonfinite(sgd(learning_rate=0.1)), an optax transformation)"

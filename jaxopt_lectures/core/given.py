@@ -1,0 +1,34 @@
+"""What a rule is given and what it must return, with words for who writes one and errs."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+
+
+class Given(SimpleNamespace):
+    """What a rule is given under one name; asking for what is not there says what is."""
+
+    def __init__(self, title: str, **values: Any) -> None:
+        super().__init__(**values)
+        object.__setattr__(self, "_title", title)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        declared = ", ".join(key for key in vars(self) if key != "_title") or "nothing"
+        what = {"h": "hypers", "s": "slots (annotate them Signed, NonNegative...)"}[self._title]
+        raise AttributeError(f"{self._title} has no {name!r}; declared as {what}: {declared}")
+
+
+def check_result(name: str, result: Any, g: Any, slots: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What a rule returned, or one line on what is wrong with it."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise TypeError(f"{name} must return (update, {{slot: array}}), got {type(result).__name__}")
+    update, new = result
+    if set(new) != set(slots):
+        raise ValueError(f"{name} returned the slots {sorted(new)}, its state declares {sorted(slots)}")
+    for what, array, shape in [("an update", update, g.shape), *[(f"slot {k!r}", new[k], slots[k].shape) for k in new]]:
+        if jnp.shape(array) != shape:
+            raise ValueError(f"{name} returned {what} of shape {jnp.shape(array)}, expected {shape}")
+    return update, new
