@@ -22,22 +22,22 @@ from jaxopt_lectures.core.transformation import Transformation
 
 
 class ClipState(NamedTuple):
-    """`count`: updates so far, () int32."""
+    """`clip_count`: updates so far, () int32; not `count`, which names the optimizer's in optax's tools."""
 
-    count: jax.Array
+    clip_count: jax.Array
 
 
 class ClipNormState(NamedTuple):
     """`norm`: global norm of the last gradients before clipping, ()."""
 
-    count: jax.Array
+    clip_count: jax.Array
     norm: SharedNonNegative
 
 
 class ClipPercentileState(NamedTuple):
     """`history`: the latest norms, inf where there was none yet; `norm`: the last one, ()."""
 
-    count: jax.Array
+    clip_count: jax.Array
     norm: SharedNonNegative
     history: SharedNonNegative
 
@@ -117,7 +117,7 @@ def clip(max_delta: HyperLike) -> Transformation:
     Raises:
       ValueError: a number outside its range.
     """
-    return from_rule(clip_rule, ClipState, [interval("max_delta", max_delta, 0)])
+    return from_rule(clip_rule, ClipState, counter="clip_count", hypers=[interval("max_delta", max_delta, 0)])
 
 
 def clip_by_global_norm(max_norm: HyperLike) -> Transformation:
@@ -134,7 +134,14 @@ def clip_by_global_norm(max_norm: HyperLike) -> Transformation:
     Source: R. Pascanu, T. Mikolov, Y. Bengio, ICML 2013, arXiv:1211.5063, algorithm 1; named in lecture 004.
     """
     hypers = [interval("max_norm", max_norm, 0)]
-    return from_rule(clip_by_global_norm_rule, ClipNormState, hypers, shared=measure_norm, couples="tree")
+    return from_rule(
+        clip_by_global_norm_rule,
+        ClipNormState,
+        counter="clip_count",
+        hypers=hypers,
+        shared=measure_norm,
+        couples="tree",
+    )
 
 
 def clip_by_block_rms(threshold: HyperLike) -> Transformation:
@@ -148,7 +155,13 @@ def clip_by_block_rms(threshold: HyperLike) -> Transformation:
 
     Source: N. Shazeer, M. Stern, ICML 2018, arXiv:1804.04235, section 6.
     """
-    return from_rule(clip_by_block_rms_rule, ClipState, [interval("threshold", threshold, 0)], couples="array")
+    return from_rule(
+        clip_by_block_rms_rule,
+        ClipState,
+        counter="clip_count",
+        hypers=[interval("threshold", threshold, 0)],
+        couples="array",
+    )
 
 
 def adaptive_grad_clip(
@@ -172,7 +185,8 @@ def adaptive_grad_clip(
     return from_rule(
         adaptive_grad_clip_rule,
         ClipState,
-        hypers,
+        counter="clip_count",
+        hypers=hypers,
         options={"axis": tuple(axis) if isinstance(axis, list) else axis},
         needs_params=True,
         couples="array",
@@ -197,7 +211,8 @@ def clip_by_percentile(percentile: HyperLike = 10.0, history: int = 1000) -> Tra
     return from_rule(
         clip_by_percentile_rule,
         ClipPercentileState,
-        [interval("percentile", percentile, 0, 100, closed=True)],
+        counter="clip_count",
+        hypers=[interval("percentile", percentile, 0, 100, closed=True)],
         initial={"history": np.full(history, np.inf)},
         shared=measure_percentile,
         couples="tree",

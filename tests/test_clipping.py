@@ -345,7 +345,7 @@ def test_threshold_from_a_schedule(name):
         updates, state = step(g, state, ONES)
         for key, alone in clipped(ours, level, g, ONES).items():
             np.testing.assert_allclose(updates[key], alone, rtol=16 * U32, atol=0)
-    assert int(state.count) == 4
+    assert int(state.clip_count) == 4
 
 
 @every_clip
@@ -357,7 +357,7 @@ def test_traced_once(name):
     state = ours(1.0).init(ONES)
     for k in range(3):
         _, state = step(jax.tree.map(lambda x, k=k: k * x, ONES), state, ONES, jnp.float32(0.1 * k))
-    assert int(state.count) == 3
+    assert int(state.clip_count) == 3
 
 
 def test_norm_is_kept_in_the_state():
@@ -434,7 +434,7 @@ def test_percentile(percentile, x64):
         np.testing.assert_allclose(updates["a"], expected[0], rtol=1e-14, atol=0)
         np.testing.assert_allclose(updates["b"], expected[1], rtol=1e-14, atol=0)
         np.testing.assert_allclose(state.norm, norms[step], rtol=1e-15)
-        assert int(state.count) == step + 1
+        assert int(state.clip_count) == step + 1
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
@@ -501,7 +501,7 @@ def test_percentile_traced_once():
     for k in range(5):
         _, state = step(jax.tree.map(lambda x, k=k: k * x, ONES), state)
     same_type(state, tx.init(ONES))
-    assert int(state.count) == 5
+    assert int(state.clip_count) == 5
 
 
 # ---- derivatives and chains

@@ -45,9 +45,6 @@ def interval(name: str, value: HyperLike, low: float, high: float = math.inf, *,
     number = known_number(name, value)
     if number is not None and not (low <= number < high or (closed and number == high)):
         raise ValueError(f"{name} must lie in {hyper.range}, got {value!r}")
-    default = np.dtype(jnp.result_type(float))
-    if number is not None and not closed and default.type(number) >= high:
-        raise ValueError(f"{name} must lie in {hyper.range}, and {value!r} is {high:g} in {default}")
     return hyper
 
 
@@ -56,6 +53,8 @@ def known_number(name: str, value: Any) -> float | None:
     kinds = "a number, a scalar array or a schedule (a callable of the step count)"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray, np.generic, jax.Array)):
         raise TypeError(f"{name} must be {kinds}, got {type(value).__name__} {value!r}")
+    if isinstance(value, int):
+        return float(value) if abs(value) < 10**308 else math.inf if value > 0 else -math.inf
     if jnp.shape(value) != ():
         raise ValueError(
             f"{name} must be a scalar, got shape {jnp.shape(value)}; to try many values, use jax.vmap over it"
@@ -101,19 +100,28 @@ def flags(mask: Any, tree: Any) -> list[bool]:
     """A mask, which may stop short of the leaves of `tree`, as one flag for each of them."""
     values, maskdef = jax.tree.flatten(mask)
     for value in values:
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"a mask must be a tree of bools, or a function that returns one; it has {value!r}")
+        known = isinstance(value, (bool, np.bool_, np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer)
+        if not known or jnp.shape(value) != () or jnp.result_type(value) != jnp.bool_:
+            raise TypeError(
+                f"a mask must be a tree of bools, not traced, or a function that returns one; got {value!r}"
+            )
     try:
         parts = maskdef.flatten_up_to(tree)
     except (ValueError, TypeError) as error:
         raise ValueError(f"the mask is no tree of bools like the parameters: {error}") from error
-    return [value for value, part in zip(values, parts, strict=True) for _ in jax.tree.leaves(part)]
+    return [bool(value) for value, part in zip(values, parts, strict=True) for _ in jax.tree.leaves(part)]
 
 
 def same_structure(treedef: Any, updates: Any, other: Any, what: str) -> list[Any]:
     """Leaves of `other` in the order of `updates`; raises ValueError naming the first path that differs."""
+    leaves, structure = jax.tree.flatten(other)
+    if structure == treedef:
+        return leaves
     try:
-        return treedef.flatten_up_to(other)
+        leaves = treedef.flatten_up_to(other)
+        if any(jax.tree.structure(leaf) != jax.tree.structure(0) for leaf in leaves):
+            raise ValueError("a leaf of one is a branch of the other")
+        return leaves
     except (ValueError, TypeError) as error:
         mine, theirs = _paths(updates), _paths(other)
         extra = [p for p in mine if p not in theirs]

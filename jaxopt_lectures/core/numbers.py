@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 def arithmetic_dtype(*dtypes: Any) -> Any:
     """The dtype to compute in: float64 if one of `dtypes` is, otherwise float32 (also for bfloat16 and float16)."""
-    return jnp.dtype(jnp.float64 if any(jnp.dtype(d) == jnp.float64 for d in dtypes) else jnp.float32)
+    found = [jax.dtypes.canonicalize_dtype(d) for d in dtypes]  # NumPy may bring float64 that JAX does not keep
+    return jnp.dtype(jnp.float64 if any(d == jnp.float64 for d in found) else jnp.float32)
 
 
 def root(x: jax.Array) -> jax.Array:
@@ -64,7 +65,7 @@ def _factors(arrays: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
         return unit, root(sum(_sum_of_squares(a, unit) for a in arrays))
 
     usual = jnp.isfinite(squares) & (squares > low)
-    return jax.lax.cond(usual, lambda: (one, jnp.sqrt(squares)), again)
+    return jax.lax.cond(usual, lambda: (jnp.ones_like(squares), jnp.sqrt(squares)), again)
 
 
 @_factors.defjvp

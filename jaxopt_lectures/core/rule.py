@@ -48,7 +48,7 @@ def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: A
     """One rule on one array, widened to the arithmetic dtype and back. Equal leaves find their trace in the cache."""
     dtype = t.dtype
     wide = g.astype(dtype)
-    wide = bounded(wide, formula.powers) if formula.powers > 1 else wide
+    wide = bounded(wide, formula.powers) if formula.powers else wide
     s = Given("s", **{name: slot.astype(dtype) for name, slot in {**slots, **shared}.items()})
     p = None if p is None else p.astype(dtype)
     result = formula.rule(wide, s, p, Given("h", **h), t, **dict(formula.options))
@@ -69,9 +69,10 @@ def from_rule(
     ahead: Sequence[str] = (),
     shared: SharedStep | None = None,
     couples: Couples = "element",
-    powers: int = 1,
+    powers: int = 0,
     needs_params: bool = False,
     params_mask: Any = None,
+    counter: str = "count",
 ) -> Transformation:
     """Lifts a rule to trees.
 
@@ -90,17 +91,18 @@ def from_rule(
       shared: `(gradients, s, h) -> values by name`, called once a step before the rule, which sees them in `s`. Those
         with the name of a shared slot are its new value. Its `s` has the old shared slots and `count`.
       couples: which elements of the gradient an element of the update may depend on.
-      powers: highest power of the gradient that is summed: it is kept in the range where that is finite.
+      powers: highest power of the gradient that is kept: it is brought into the range where that is finite. 0: any.
       needs_params: the rule reads the parameter, so `update` must be given it.
       params_mask: tree of bools (or a function of the parameters that gives one): where False, the rule sees a
         parameter of 0.
+      counter: the field that counts the steps; another name where the count is not an optimizer's.
 
     Raises:
       TypeError: integer or complex parameters, from `init`, naming the leaf.
       ValueError: gradients of another structure or shape than the parameters, from `update`, naming the leaf.
     """
-    if "count" not in getattr(state_type, "_fields", ()):
-        raise TypeError(f"state_type must be a NamedTuple with a field count, got {state_type!r}")
+    if counter not in getattr(state_type, "_fields", ()):
+        raise TypeError(f"state_type must be a NamedTuple with a field {counter}, got {state_type!r}")
     if not all(isinstance(hyper, Hyper) for hyper in hypers):
         raise TypeError(f"hypers must be a list of interval(name, value, low, high), got {hypers!r}")
     slots = {name: slot for name, slot in declared_slots(state_type).items() if name not in without}
@@ -109,7 +111,7 @@ def from_rule(
         state_type=state_type,
         own={name: slot for name, slot in slots.items() if slot.shape != "tree"},
         common=[name for name, slot in slots.items() if slot.shape == "tree"],
-        hypers={hyper.name: hyper.value for hyper in hypers},
+        hypers={hyper.name: hyper for hyper in hypers},
         initial=initial or {},
         dtypes={name: slot_dtype(name, dtype) for name, dtype in (dtypes or {}).items() if dtype is not None},
         decays=decays,
@@ -117,6 +119,7 @@ def from_rule(
         shared=shared,
         needs_params=needs_params,
         params_mask=params_mask,
+        counter=counter,
     )
     return Transformation(
         lifted.init,
@@ -136,7 +139,7 @@ class _Lifted:
     state_type: Any
     own: Mapping[str, Slot]
     common: Sequence[str]
-    hypers: Mapping[str, Any]
+    hypers: Mapping[str, Hyper]
     initial: Mapping[str, Any]
     dtypes: Mapping[str, Any]
     decays: Sequence[str]
@@ -144,13 +147,14 @@ class _Lifted:
     shared: SharedStep | None
     needs_params: bool
     params_mask: Any
+    counter: str
 
     def init(self, params: Any) -> Any:
         """The first state."""
         check_floating(params, as_arrays(jax.tree.leaves(params)), "parameter")
         first = {name: self._first(name) for name in (*self.own, *self.common)}
         dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
-        common = {name: jnp.asarray(first[name], dtype) for name in self.common}
+        common = {name: jnp.array(first[name], dtype) for name in self.common}  # copies: a state may be donated
         own = {
             name: new_slot(params, name, slot, first[name], self.dtypes.get(name)) for name, slot in self.own.items()
         }
@@ -180,7 +184,9 @@ class _Lifted:
             for g, s, p, dtype in zip(gradients, slots, read, dtypes, strict=True)
         ]
         own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
-        return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(state.count), own | common)
+        return treedef.unflatten([u for u, _ in out]), self._state(
+            optax.safe_increment(getattr(state, self.counter)), own | common
+        )
 
     @property
     def name(self) -> str:
@@ -188,7 +194,7 @@ class _Lifted:
         return self.formula.rule.__name__.removesuffix("_rule")
 
     def _state(self, count: jax.Array, fields: Arrays) -> Any:
-        return self.state_type(**dict.fromkeys(self.state_type._fields) | {"count": count} | fields)
+        return self.state_type(**dict.fromkeys(self.state_type._fields) | {self.counter: count} | fields)
 
     def _first(self, name: str) -> Any:
         value = self.initial.get(name, 0.0)
@@ -196,8 +202,8 @@ class _Lifted:
 
     def _values(self, count: jax.Array) -> SimpleNamespace:
         """The hyper-parameters at `count`, and at the next count for those announced ahead."""
-        now = {name: value_at(name, value, count) for name, value in self.hypers.items()}
-        coming = {f"{name}_next": value_at(name, self.hypers[name], count + 1) for name in self.ahead}
+        now = {name: value_at(hyper, count) for name, hyper in self.hypers.items()}
+        coming = {f"{name}_next": value_at(self.hypers[name], count + 1) for name in self.ahead}
         return SimpleNamespace(**now, **coming)
 
     def _slots(self, gradients: list[Any], treedef: Any, updates: Any, state: Any) -> list[Arrays]:
@@ -226,16 +232,20 @@ class _Lifted:
 
     def _scalars(self, gradients: list[Any], dtypes: list[Any], state: Any) -> tuple[Arrays, Arrays, Arrays, jax.Array]:
         """What all leaves share: the new shared slots, what the rule sees of them, the hyper-parameters, the step."""
-        dtype = arithmetic_dtype(*dtypes)
-        h = {name: jnp.asarray(value, dtype) for name, value in vars(self._values(state.count)).items()}
-        t = state.count.astype(dtype) + 1
+        dtype, count = arithmetic_dtype(*dtypes), getattr(state, self.counter)
+        h = {name: jnp.asarray(value, dtype) for name, value in vars(self._values(count)).items()}
+        nearest = 1 - jnp.finfo(jnp.float32 if jnp.float32 in dtypes else dtype).epsneg
+        for name, hyper in self.hypers.items():
+            if hyper.high == 1 and not hyper.closed:  # 0.99999999 is 1 in float32, a mean that never moves
+                h[name] = jnp.minimum(h[name], jnp.asarray(nearest, dtype))
+        t = count.astype(dtype) + 1
         old = {name: getattr(state, name) for name in self.common}
         new = dict(old)
         for name in self.decays:
             new[f"log_{name}"], h[f"{name}_weight"] = weight(h[name], old[f"log_{name}"].astype(dtype), t)
         if self.shared is not None:
             wide = [g.astype(d) for g, d in zip(gradients, dtypes, strict=True)]
-            new |= self.shared(wide, SimpleNamespace(count=state.count, **old), SimpleNamespace(**h))
+            new |= self.shared(wide, SimpleNamespace(count=count, **old), SimpleNamespace(**h))
         seen = {name: value for name, value in new.items() if name.removeprefix("log_") not in self.decays}
         return {name: new[name].astype(old[name].dtype) for name in self.common}, seen, h, t
 
@@ -245,11 +255,19 @@ def as_arrays(leaves: Sequence[Any]) -> list[Any]:
     return [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
 
 
-def value_at(name: str, value: Any, count: jax.Array) -> Any:
+def value_at(hyper: Hyper, count: jax.Array) -> Any:
     """The hyper-parameter's value at `count`."""
-    value = value(count) if callable(value) else value
+    if not callable(hyper.value):
+        return hyper.value
+    try:
+        value = hyper.value(count)
+    except Exception as error:
+        error.add_note(f"while asking the schedule of {hyper.name}, {hyper.value!r}, for its value at a count")
+        raise
+    if value is None or isinstance(value, str) or callable(value):
+        raise TypeError(f"the schedule of {hyper.name} returned {value!r}, expected a number")
     if np.shape(value) != ():
-        raise ValueError(f"the schedule of {name} returned shape {np.shape(value)}, expected a scalar")
+        raise ValueError(f"the schedule of {hyper.name} returned shape {np.shape(value)}, expected a scalar")
     return value
 
 
@@ -261,8 +279,7 @@ def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, 
     """
     log_b = jnp.log(jnp.maximum(b, 1e-37))
     mean_log = mean_log + (log_b - mean_log) / t
-    seen = -jnp.expm1(t * mean_log)
-    return mean_log, jnp.where(seen == 0, 1, seen)  # a traced b may be 1: nothing was seen, and the mean is 0
+    return mean_log, -jnp.expm1(t * mean_log)
 
 
 def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
@@ -271,10 +288,10 @@ def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
     def one(p: Any, v: Any) -> jax.Array:
         kept = dtype or arithmetic_dtype(jnp.result_type(p))
         if slot.shape == "scalar":
-            return jnp.asarray(v, kept)
+            return jnp.array(v, kept)
         if jnp.shape(v) not in ((), jnp.shape(p)):
             raise ValueError(f"initial {name!r} has shape {jnp.shape(v)} where the parameter has {jnp.shape(p)}")
-        return jnp.full_like(jnp.asarray(p), v, dtype=kept)
+        return jnp.array(jnp.full_like(jnp.asarray(p), v, dtype=kept))
 
     if is_number(value):
         return jax.tree.map(lambda p: one(p, value), params)

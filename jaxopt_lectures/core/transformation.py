@@ -1,9 +1,11 @@
 """`Transformation`: optax's pair (init, update) that remembers what it was made of; chains and evaluation points."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.checks import Hyper
@@ -24,12 +26,13 @@ class Transformation(optax.GradientTransformationExtraArgs):
       title: what its repr calls it where it has no rule.
     """
 
-    rule: Callable[..., Any] | None
-    slots: Mapping[str, Slot]
-    couples: Couples
-    hypers: Mapping[str, Hyper]
-    parts: tuple[optax.GradientTransformation, ...]
-    title: str
+    # Class values are what `_replace`, which knows only the pair, leaves behind.
+    rule: Callable[..., Any] | None = None
+    slots: Mapping[str, Slot] = MappingProxyType({})
+    couples: Couples = "tree"
+    hypers: Mapping[str, Hyper] = MappingProxyType({})
+    parts: tuple[optax.GradientTransformation, ...] = ()
+    title: str = "Transformation"
 
     def __new__(
         cls,
@@ -68,7 +71,7 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
     """
     for index, part in enumerate(transformations):
         check_transformation(part, f"argument {index + 1} of chain")
-    joined = optax.chain(*transformations) if transformations else optax.identity()
+    joined = optax.with_extra_args_support(optax.chain(*transformations) if transformations else optax.identity())
     return Transformation(
         joined.init, joined.update, couples=_widest(transformations), parts=transformations, title="chain"
     )
@@ -111,10 +114,10 @@ def along(function: Callable[..., Any], params: Any, slot: Any) -> Any:
     leaves, treedef = jax.tree.flatten(params)
     slots = jax.tree.leaves(slot)
     if len(slots) == len(leaves):  # pairing by order does not mind that a library boxed the leaves of one tree
-        return treedef.unflatten([function(p, s) for p, s in zip(leaves, slots, strict=True)])
+        return treedef.unflatten([function(jnp.asarray(p), s) for p, s in zip(leaves, slots, strict=True)])
     masked = optax.MaskedNode
     return jax.tree.map(
-        lambda s, p: p if isinstance(s, masked) else function(p, s),
+        lambda s, p: p if isinstance(s, masked) else function(jnp.asarray(p), s),
         slot,
         params,
         is_leaf=lambda node: isinstance(node, masked),

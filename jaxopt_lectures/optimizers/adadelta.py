@@ -9,7 +9,7 @@ import jax
 import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
-from jaxopt_lectures.core.checks import HyperLike, interval
+from jaxopt_lectures.core.checks import HyperLike, interval, known_number
 from jaxopt_lectures.core.numbers import quotient, root
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import NonNegative
@@ -80,7 +80,7 @@ def adadelta(
         options={"eps_in_sqrt": eps_in_sqrt, "numerator": numerator},
         without=() if numerator else ("e_x",),
         powers=2,
-        needs_params=not (isinstance(weight_decay, (int, float)) and weight_decay == 0),
+        needs_params=callable(weight_decay) or known_number("weight_decay", weight_decay) != 0,
         params_mask=weight_decay_mask,
     )
 

@@ -13,7 +13,7 @@ import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
 from jaxopt_lectures.core.checks import HyperLike, interval
-from jaxopt_lectures.core.numbers import hypotenuse, norm, quotient, root
+from jaxopt_lectures.core.numbers import finite, hypotenuse, norm, quotient, root
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import NonNegative, NonNegativeScalar, SharedNonNegative
 from jaxopt_lectures.core.transformation import Transformation
@@ -51,19 +51,21 @@ def adagrad_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, eps_in_sqrt: bool) -
 def adagrad_norm_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """One step for one array, when `s.norm` has seen the gradients of all arrays already."""
     del p, t
-    return -h.learning_rate * quotient(g, hypotenuse(s.norm, jnp.sqrt(h.eps))), {}  # w <- w - eta g / sqrt(eps + b^2)
+    return -h.learning_rate * quotient(
+        finite(g), hypotenuse(s.norm, root(h.eps))
+    ), {}  # w <- w - eta g / sqrt(eps + b^2)
 
 
 def adagrad_leaf_norm_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
     """One step for one array that knows only its own gradients."""
-    grown = SimpleNamespace(norm=hypotenuse(s.norm, norm([g])))
+    grown = SimpleNamespace(norm=finite(hypotenuse(s.norm, norm([g]))))
     return adagrad_norm_rule(g, grown, p, h, t)[0], {"norm": grown.norm}
 
 
 def grow_norm(gradients: Any, s: SimpleNamespace, h: SimpleNamespace) -> Any:
     """b_t^2 = b_{t-1}^2 + |g_t|^2, on roots."""
     del h
-    return {"norm": hypotenuse(s.norm, norm(gradients).astype(s.norm.dtype))}
+    return {"norm": finite(hypotenuse(s.norm, norm(gradients).astype(s.norm.dtype)))}
 
 
 def adagrad(
@@ -124,7 +126,7 @@ def adagrad_norm(
             interval("initial_accumulator_value", initial_accumulator_value, 0),
             interval("eps", eps, 0),
         ],
-        initial={"norm": lambda h: jnp.sqrt(h.initial_accumulator_value)},
+        initial={"norm": lambda h: root(jnp.asarray(h.initial_accumulator_value, jnp.result_type(float)))},
         shared=None if per_leaf else grow_norm,
         couples="array" if per_leaf else "tree",
     )

@@ -49,7 +49,7 @@ def adamax(
     Raises:
       ValueError: a number outside its range.
     """
-    return from_rule(adamax_rule, AdaMaxState, moments(learning_rate, b1, b2, eps=eps), decays=("b1",))
+    return from_rule(adamax_rule, AdaMaxState, moments(learning_rate, b1, b2, eps=eps), decays=("b1",), powers=1)
 
 
 CARDS = (

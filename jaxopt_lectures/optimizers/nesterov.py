@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
@@ -24,7 +25,7 @@ from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import SharedNonNegative, Signed
 from jaxopt_lectures.core.transformation import Transformation, along
-from jaxopt_lectures.optimizers.momentum import momentum_rule, velocity
+from jaxopt_lectures.optimizers.momentum import velocity
 
 
 class NesterovState(NamedTuple):
@@ -54,23 +55,32 @@ class LookaheadState(NamedTuple):
 def shift(ahead: Any, v: Any, p: Any) -> Any:
     """`ahead * v` in the parameter's dtype."""
     (ahead,) = jax.tree.leaves(ahead)  # a library may have boxed it
+    if jnp.ndim(ahead):
+        raise ValueError(f"the state is one of {jnp.shape(ahead)} runs: use jax.vmap over it and the parameters")
     dtype = arithmetic_dtype(v.dtype, p.dtype)
     return (ahead.astype(dtype) * v.astype(dtype)).astype(p.dtype)
 
 
 def nesterov_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
-    """One step of phi for one array; `h.momentum` is gamma_t, `s.ahead` gamma_{t+1}."""
+    """One step of phi for one array; `s.now` is gamma_t, `s.ahead` gamma_{t+1}."""
     del p, t
     step = h.learning_rate * g
-    trace = h.momentum * s.trace + step  # v_t = gamma_t v_{t-1} + eta grad(phi_{t-1})
+    trace = s.now * s.trace + step  # v_t = gamma_t v_{t-1} + eta grad(phi_{t-1})
     update = -step - s.ahead * trace  # phi_t - phi_{t-1} = gamma_t v_{t-1} - v_t - gamma_{t+1} v_t
     return update, {"trace": trace}
 
 
+def lookahead_rule(g: Any, s: Any, p: Any, h: Any, t: Any) -> Any:
+    """One step of w for one array, `g` taken at w - gamma_t v_{t-1}."""
+    del p, t
+    trace = s.now * s.trace + h.learning_rate * g  # v_t = gamma_t v_{t-1} + eta grad(w_{t-1} - gamma_t v_{t-1})
+    return -trace, {"trace": trace}  # w_t = w_{t-1} - v_t
+
+
 def next_momentum(gradients: Any, s: SimpleNamespace, h: SimpleNamespace) -> Any:
-    """The look-ahead of the step to come."""
-    del gradients, s
-    return {"ahead": h.momentum_next}
+    """The momentum at which this gradient was taken, and that of the step to come."""
+    del gradients
+    return {"now": s.ahead, "ahead": h.momentum_next}
 
 
 def nesterov(
@@ -81,7 +91,10 @@ def nesterov(
     initial_velocity: Any = 0.0,
     accumulator_dtype: Any = None,
 ) -> Transformation:
-    """Nesterov's accelerated gradient; the formula is at the top of this file. Momentum and rate may be schedules.
+    """Nesterov's accelerated gradient: `v = gamma v + eta grad(w - gamma v); w <- w - v`.
+
+    Momentum and rate may be schedules. A momentum that is changed from outside counts from the next step on, for this
+    step's gradient was taken at the old one.
 
     Args:
       learning_rate: eta, in parameter units per gradient unit; >= 0. It stands inside the velocity.
@@ -96,7 +109,7 @@ def nesterov(
     """
     hypers, first = velocity(initial_velocity)
     return from_rule(
-        momentum_rule if lookahead else nesterov_rule,
+        lookahead_rule if lookahead else nesterov_rule,
         LookaheadState if lookahead else NesterovState,
         [interval("learning_rate", learning_rate, 0), interval("momentum", momentum, 0, 1), *hypers],
         initial={"trace": first, "ahead": _first_momentum},

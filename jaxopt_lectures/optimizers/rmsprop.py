@@ -134,7 +134,10 @@ CARDS = (
             "torch's defaults are decay (alpha) 0.99 and eps outside the root; optax (and this): 0.9 and inside: "
             "0.5 apart after 30 steps at 1e-2. With momentum, torch keeps the rate outside the velocity.",
         ),
-        twin=Twin("optax.rmsprop(learning_rate, decay, eps, initial_scale, ...)", optax.rmsprop),
+        twin=Twin(
+            "optax.rmsprop(learning_rate, decay, eps, initial_scale, eps_in_sqrt, centered, momentum, nesterov)",
+            optax.rmsprop,
+        ),
         learning_rate=2e-3,
         space={"learning_rate": Range(1e-5, 1e-1), "decay": Range(0.8, 0.999, "linear")},
         off_neutral={"decay": 0.8, "eps": 0.05, "initial_scale": 0.2, "momentum": 0.7},

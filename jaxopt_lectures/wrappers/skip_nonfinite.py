@@ -50,8 +50,8 @@ def skip_nonfinite(inner: optax.GradientTransformation, max_consecutive: int = 1
     wrapped = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> SkipNonfiniteState:
-        zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-        return SkipNonfiniteState(wrapped.init(params), zero, zero, ~no, no)
+        in_a_row, total = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two arrays: each may be donated
+        return SkipNonfiniteState(wrapped.init(params), in_a_row, total, jnp.ones((), bool), jnp.zeros((), bool))
 
     def update(updates: Any, state: SkipNonfiniteState, params: Any = None, **extra: Any) -> Any:
         new_updates, new_inner = wrapped.update(updates, state.inner_state, params, **extra)

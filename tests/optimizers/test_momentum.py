@@ -379,3 +379,29 @@ def test_edge_of_divergence(rate, end, x64):
     path = np.abs(held(jol.sgd(rate), lambda w: 10 * w, 1.0, 500))
     np.testing.assert_allclose(path, np.abs(1 - 10 * rate) ** np.arange(1, 501), rtol=1e-12)  # 500 times 3 roundings
     assert path[-1] == pytest.approx(end, rel=0.01)
+
+
+def test_momentum_changed_from_outside():
+    """The gradient was taken at the old momentum: w, phi and the velocity stay consistent whatever comes next."""
+    gammas = [0.1, 0.9, 0.3, 0.8]
+    phi = {"w": jnp.float32(1.0)}
+    state = jol.nesterov(0.1, gammas[0]).init(phi)
+    w, v = 1.0, 0.0  # phi_0 = w_0: no velocity yet
+    taken = gammas[0]
+    for gamma in gammas:
+        g = float(w - taken * v)  # of w^2 / 2, ahead
+        np.testing.assert_allclose(phi["w"], g, rtol=1e-6)
+        updates, state = jol.nesterov(0.1, gamma).update(phi, state)
+        phi = optax.apply_updates(phi, updates)
+        v = taken * v + 0.1 * g
+        w, taken = w - v, gamma
+        np.testing.assert_allclose(jol.eval_params(state, phi)["w"], w, rtol=1e-6)
+
+
+def test_points_of_many_runs_want_vmap():
+    tx = jol.nesterov(0.1)
+    w = {"w": jnp.ones((3, 3))}
+    state = jax.vmap(tx.init)(w)
+    with pytest.raises(ValueError, match=r"use jax\.vmap"):
+        jol.eval_params(state, w)
+    jax.vmap(jol.eval_params)(state, w)
