@@ -3,7 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lectures.core.checks import Hyper
 
 
 class Given(SimpleNamespace):
@@ -32,3 +36,19 @@ def check_result(name: str, result: Any, g: Any, slots: dict[str, Any]) -> tuple
         if jnp.shape(array) != shape:
             raise ValueError(f"{name} returned {what} of shape {jnp.shape(array)}, expected {shape}")
     return update, new
+
+
+def value_at(hyper: Hyper, count: jax.Array) -> Any:
+    """The hyper-parameter's value at `count`."""
+    if not callable(hyper.value):
+        return hyper.value
+    try:
+        value = hyper.value(count)
+    except Exception as error:
+        error.add_note(f"while asking the schedule of {hyper.name}, {hyper.value!r}, for its value at a count")
+        raise
+    if value is None or isinstance(value, str) or callable(value):
+        raise TypeError(f"the schedule of {hyper.name} returned {value!r}, expected a number")
+    if np.shape(value) != ():
+        raise ValueError(f"the schedule of {hyper.name} returned shape {np.shape(value)}, expected a scalar")
+    return value

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from jaxopt_lectures.core.checks import Hyper, check_floating, flags, same_shapes, same_structure, slot_dtype
-from jaxopt_lectures.core.given import Given, check_result
+from jaxopt_lectures.core.given import Given, check_result, value_at
 from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded
 from jaxopt_lectures.core.slots import Couples, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
@@ -253,22 +253,6 @@ class _Lifted:
 def as_arrays(leaves: Sequence[Any]) -> list[Any]:
     """The leaves, with Python numbers as arrays."""
     return [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
-
-
-def value_at(hyper: Hyper, count: jax.Array) -> Any:
-    """The hyper-parameter's value at `count`."""
-    if not callable(hyper.value):
-        return hyper.value
-    try:
-        value = hyper.value(count)
-    except Exception as error:
-        error.add_note(f"while asking the schedule of {hyper.name}, {hyper.value!r}, for its value at a count")
-        raise
-    if value is None or isinstance(value, str) or callable(value):
-        raise TypeError(f"the schedule of {hyper.name} returned {value!r}, expected a number")
-    if np.shape(value) != ():
-        raise ValueError(f"the schedule of {hyper.name} returned shape {np.shape(value)}, expected a scalar")
-    return value
 
 
 def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
