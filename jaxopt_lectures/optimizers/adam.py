@@ -109,18 +109,16 @@ def adamw(
 ) -> Transformation:
     """AdamW: Adam with decoupled weight decay, `w <- w - eta (m_hat / (sqrt(v_hat) + eps) + weight_decay w)`.
 
-    Arguments as in `adam`, and:
-
     Args:
-      learning_rate: multiplies the decay too.
-      b1: as in `adam`.
-      b2: as in `adam`.
-      eps: as in `adam`.
-      eps_root: as in `adam`.
-      mu_dtype: as in `adam`.
+      learning_rate: eta, step length in parameter units; >= 0. It multiplies the decay too.
+      b1: decay of the mean of the gradient, in [0, 1).
+      b2: decay of the mean of its square, in [0, 1).
+      eps: added to the root, in gradient units; >= 0.
+      eps_root: added inside the root, in squared gradient units; >= 0.
+      mu_dtype: dtype in which `mu` is kept; float32 (float64 for float64 parameters) if None.
       weight_decay: share of each weight taken away per unit of learning rate; >= 0.
       mask: tree of bools, or a function of the parameters that gives one: which weights decay.
-      nesterov: as in `adam`.
+      nesterov: NAdam's first moment.
 
     Raises:
       ValueError: a number outside its range; or `update` is not given the parameters.
