@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 import jaxopt_lectures as jol
+from tests.oracles import oracle
 
 
 def bfloat16_loss(tx, steps=4000):
@@ -28,11 +29,7 @@ def bfloat16_loss(tx, steps=4000):
 def distance_to_float64(factory, steps, b2=0.9999, rate=1e-2):
     """Largest error of the sum of Adam's float32 updates against NumPy float64, over 64 coordinates."""
     gradients = np.random.default_rng(0).normal(size=(steps, 64)).astype(np.float32)
-    m, v, truth = np.zeros(64), np.zeros(64), np.zeros(64)
-    for t, g in enumerate(gradients.astype(np.float64), start=1):
-        m = 0.9 * m + 0.1 * g
-        v = b2 * v + (1 - b2) * g**2
-        truth -= rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+    truth = oracle("adam")(np.zeros(64), gradients, learning_rate=rate, b2=b2)[-1]
     tx = factory(rate, b2=b2)
 
     def step(state, g):

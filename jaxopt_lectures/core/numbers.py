@@ -80,7 +80,7 @@ def _factors_jvp(primals: Any, tangents: Any) -> Any:
 def unit_for(largest: jax.Array) -> jax.Array:
     """What to divide elements of at most that size by before they are squared.
 
-    It stays an eighth below the largest number, whose reciprocal is flushed to 0. A norm does not depend on its unit.
+    At most an eighth of the largest number, whose own reciprocal is flushed to 0. A norm does not depend on its unit.
     """
     unit = jnp.where(largest == 0, 1, jnp.minimum(largest, jnp.finfo(largest.dtype).max / 8))
     return jax.lax.stop_gradient(unit)

@@ -152,7 +152,7 @@ class _Lifted:
     def init(self, params: Any) -> Any:
         """The first state."""
         check_floating(params, as_arrays(jax.tree.leaves(params)), "parameter")
-        first = {name: self._first(name) for name in (*self.own, *self.common)}
+        first = self._first()
         dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
         common = {name: jnp.array(first[name], dtype) for name in self.common}  # copies: a state may be donated
         own = {
@@ -196,9 +196,13 @@ class _Lifted:
     def _state(self, count: jax.Array, fields: Arrays) -> Any:
         return self.state_type(**dict.fromkeys(self.state_type._fields) | {self.counter: count} | fields)
 
-    def _first(self, name: str) -> Any:
-        value = self.initial.get(name, 0.0)
-        return value(self._values(jnp.zeros((), jnp.int32))) if isinstance(value, FunctionType) else value
+    def _first(self) -> Arrays:
+        """The slots' first values, by name; schedules are asked only if one of them depends on the hyper-parameters."""
+        values = {name: self.initial.get(name, 0.0) for name in (*self.own, *self.common)}
+        if any(isinstance(value, FunctionType) for value in values.values()):
+            h = self._values(jnp.zeros((), jnp.int32))
+            values = {name: value(h) if isinstance(value, FunctionType) else value for name, value in values.items()}
+        return values
 
     def _values(self, count: jax.Array) -> SimpleNamespace:
         """The hyper-parameters at `count`, and at the next count for those announced ahead."""
@@ -275,7 +279,7 @@ def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
             return jnp.array(v, kept)
         if jnp.shape(v) not in ((), jnp.shape(p)):
             raise ValueError(f"initial {name!r} has shape {jnp.shape(v)} where the parameter has {jnp.shape(p)}")
-        return jnp.array(jnp.full_like(jnp.asarray(p), v, dtype=kept))
+        return jnp.full_like(jnp.asarray(p), jnp.array(v, kept), dtype=kept)  # a copy of v: a state may be donated
 
     if is_number(value):
         return jax.tree.map(lambda p: one(p, value), params)

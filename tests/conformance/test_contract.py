@@ -203,7 +203,7 @@ def test_finite_stays_finite(card, extreme):
     for _ in range(2):
         updates, state = tx.update(hard, state, w)
         assert not np.isnan(flat(updates)).any()
-        assert not np.isnan(flat(jax.tree.map(lambda x: x, state))).any()
+        assert not np.isnan(flat(state)).any()
     if abs(extreme) < 1e30:  # two gradients of the largest float overflow any velocity, and should
         updates, state = tx.update({"w": jnp.ones((4,)), "scalar": jnp.ones(())}, state, w)
         moved = flat(updates)
@@ -220,9 +220,8 @@ def test_no_eps(card):
     tx = card.factory(RATE, eps=0.0)
     w = {"w": jnp.ones((3,))}
     updates, _ = tx.update({"w": jnp.zeros((3,))}, tx.init(w), w)
-    expected = np.zeros(3) - RATE * float(card.off_neutral.get("weight_decay", 0.0)) * 0
     bound = RATE * 1e-3 * 1.01 if "weight_decay" in build(card).hypers else 0
-    np.testing.assert_allclose(updates["w"], expected, atol=bound)
+    np.testing.assert_allclose(updates["w"], np.zeros(3), atol=bound)
 
 
 @every_card
