@@ -18,8 +18,11 @@ ROOMS = [
     "optimizers",
     "wrappers",
     "registry",
+    "losses",
+    "backprop",
     "models",
     "tasks",
+    "diagnostics",
     "compare",
     "cli",
 ]

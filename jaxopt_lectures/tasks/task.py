@@ -30,14 +30,16 @@ class Task:
     Attributes:
       name: what the command line calls it.
       summary: one line.
-      model: seed -> Flax NNX module with freshly drawn weights.
-      loss: (model, x, y) -> scalar to minimise.
-      metric: (model, x, y) -> scalar to judge by, larger is better.
+      model: seed -> Flax NNX module with freshly drawn weights. Batch statistics and dropout keys may be part of it.
+      loss: (model, x, y) -> scalar to minimise; the model is in training mode.
+      metric: (model, x, y) -> scalar to judge by; the model is in evaluation mode.
       data: gives the examples; called once, and only by who trains.
-      batch_size: examples per step.
+      batch_size: examples per step; all of them for a deterministic problem.
       target: the metric at which the task counts as solved.
       steps: how long to train where no one says otherwise.
       metric_name: what the metric measures, for tables and axes.
+      metric_unit: "%" for a share, which is shown times 100; any other word is shown as it is.
+      larger_is_better: whether the metric rises, as an accuracy does, or falls, as an error does.
     """
 
     name: str
@@ -50,3 +52,5 @@ class Task:
     target: float
     steps: int = 1000
     metric_name: str = "accuracy"
+    metric_unit: str = "%"
+    larger_is_better: bool = True
