@@ -114,8 +114,15 @@ __all__ = [
 ]
 
 
+_ROOMS = ("backprop", "diagnostics", "losses", "models", "tasks")  # imported when asked for, as they bring Flax along
+
+
 def __getattr__(name: str) -> Any:
-    """What is not here: the version, or a hint where to look."""
+    """What is not here: the rooms that are imported late, the version, or a hint where to look."""
+    if name in _ROOMS:
+        import importlib
+
+        return importlib.import_module(f"jaxopt_lectures.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

@@ -130,7 +130,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(line, given, hint, capsys, m
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tasks, "get", lambda name: pytest.fail("went on to train"))
+    monkeypatch.setattr(protocol, "compare", lambda *_: pytest.fail("went on to train"))
     (tmp_path / "file").touch()
     assert main(["compare", "digits", "--out", str(tmp_path / "file" / "folder")]) == 2
     out, err = capsys.readouterr()
@@ -164,7 +164,15 @@ def trained(monkeypatch):
     """A finished comparison, so that what comes after can be tested without training."""
     curves = results.Curves(loss=((1.0,),), metric=((0.5,),), seconds_per_step=(0.1,))
     report = results.Report(
-        task={"name": "digits", "summary": "", "metric": "accuracy", "target": 0.9, "validation_examples": 5},
+        task={
+            "name": "digits",
+            "summary": "",
+            "metric": "accuracy",
+            "metric_unit": "%",
+            "larger_is_better": True,
+            "target": 0.9,
+            "validation_examples": 5,
+        },
         protocol={"steps": 3, "seeds": 1, "every": 3, "noise": 1e-6, "batch_size": 5},
         environment={},
         looks=(3,),

@@ -56,7 +56,7 @@ class Interrupter:
         if name == self.name and share > 0.3:
             raise KeyboardInterrupt
 
-    def finish(self, result):
+    def finish(self, name, reached):
         pass
 
 
@@ -65,7 +65,7 @@ def without_times(curves):
 
 
 def test_a_report_has_every_seed_and_look_and_the_twin_takes_the_same_steps():
-    report = protocol.compare(TASK, [WITH_TWIN, TWINLESS], SETTINGS)
+    report = protocol.compare(Ground(TASK, SETTINGS), [WITH_TWIN, TWINLESS])
     assert report.complete
     assert report.looks == (5, 10, 20, 30)
     assert [result.name for result in report.results] == [WITH_TWIN.name, TWINLESS.name]
@@ -89,7 +89,7 @@ def test_a_report_has_every_seed_and_look_and_the_twin_takes_the_same_steps():
 def test_an_optimizer_does_not_differ_from_itself():
     """Same first weights, same batches, same place to look: as its own twin it must agree to the last bit."""
     card = dataclasses.replace(WITH_TWIN, twin=Twin("itself", WITH_TWIN.factory))
-    (result,) = protocol.compare(TASK, [card], SETTINGS).results
+    (result,) = protocol.compare(Ground(TASK, SETTINGS), [card]).results
     assert result.difference.to_twin == (0, 0, 0, 0)
     assert without_times(result.ours) == without_times(result.twin)
     assert result.difference.noise[-1] > 0
@@ -112,7 +112,7 @@ def test_gradients_and_metrics_are_taken_where_the_method_wants_them():
         twin=Twin("phi", nesterov.factory),
         learning_rate=0.1,
     )
-    (result,) = protocol.compare(TASK, [card], SETTINGS).results
+    (result,) = protocol.compare(Ground(TASK, SETTINGS), [card]).results
     assert result.difference.to_twin[0] > 1e-3
     np.testing.assert_allclose(result.ours.loss, result.twin.loss, rtol=1e-5)
     np.testing.assert_allclose(result.ours.metric, result.twin.metric)
@@ -148,7 +148,7 @@ def test_a_task_smaller_than_its_batch_is_refused():
 
 def test_ctrl_c_keeps_what_was_finished_and_twice_the_same_gives_the_same():
     again, late = (dataclasses.replace(TWINLESS, name=name) for name in ("again", "late"))
-    report = protocol.compare(TASK, [TWINLESS, again, late], SETTINGS, Interrupter("late"))
+    report = protocol.compare(Ground(TASK, SETTINGS), [TWINLESS, again, late], Interrupter("late"))
     assert not report.complete
     assert json.loads(report.to_json())["complete"] is False
     assert [result.name for result in report.results] == [TWINLESS.name, "again"]
@@ -195,3 +195,80 @@ def test_largest_difference():
 def test_the_commit_is_only_named_where_this_code_is_tracked(tmp_path):
     assert environment.commit(tmp_path) is None
     assert set(environment.describe()) >= {"python", "jax", "jaxlib", "optax", "flax", "device", "cpus", "date"}
+
+
+class Noisy(nnx.Module):
+    """A model that keeps more than parameters: batch statistics and the key of its dropout."""
+
+    def __init__(self, seed):
+        rngs = nnx.Rngs(seed)
+        self.one = nnx.Linear(2, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.two = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.two(self.dropout(jnp.tanh(self.norm(self.one(x)))))
+
+
+def test_batch_statistics_and_dropout_keys_are_carried_along():
+    task = dataclasses.replace(TASK, model=Noisy)
+    ground = Ground(task, SETTINGS)
+    card = dataclasses.replace(WITH_TWIN, twin=Twin("itself", WITH_TWIN.factory))
+    (result,) = protocol.compare(ground, [card]).results
+    assert without_times(result.ours) == without_times(result.twin), "the same keys, the same statistics"
+    run = Run(ground, WITH_TWIN.factory(0.0), ground.params)
+    looks = []
+    for _ in range(2):
+        run.advance(ground.batches(0), 1)
+        looks.append(run.loss[-1])
+    # The weights do not move and the batch is the same: only what the dropout drew can differ.
+    assert (looks[0] != looks[1]).any(), "every step draws its own dropout"
+    mean = nnx.merge(ground.graph, jax.tree.map(lambda leaf: leaf[0], run.params), seed_of(run.rest, 0)).norm.mean
+    x = ground.examples[0][ground.batches(0)[0, 0]]
+    one = task.model(0).one
+    # Two steps of a running mean with momentum 0.9 from 0; float32 sums of 20 terms of size 1.
+    np.testing.assert_allclose(mean[...], (1 - 0.9**2) * one(x).mean(0), atol=20 * 2**-23)
+
+
+def seed_of(tree, seed):
+    return jax.tree.map(lambda leaf: leaf[seed], tree)
+
+
+def test_the_metric_is_taken_without_dropout_and_with_running_statistics():
+    task = dataclasses.replace(TASK, model=Noisy)
+    ground = Ground(task, SETTINGS)
+    run = Run(ground, WITH_TWIN.factory(0.01), ground.params)
+    run.advance(ground.batches(0), 10)
+    model = task.model(0)
+    nnx.update(model, seed_of(run.params, 0), seed_of(run.rest, 0))
+    model.eval()
+    validation = task.data().validation
+    wanted = float(np.mean(np.argmax(model(jnp.asarray(validation.x)), -1) == validation.y))
+    assert float(run.metric[-1][0]) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_an_error_counts_as_reached_from_above():
+    metrics = [(3.0, 1.0, 0.4), (3.0, 0.5, 0.9), (3.0, 2.0, 1.0)]
+    assert measures.steps_to_target((1, 2, 3), metrics, 0.5, larger_is_better=False) == 3
+    assert measures.steps_to_target((1, 2, 3), metrics, 2.5) == 1
+
+
+def test_a_metric_is_written_in_its_unit():
+    assert measures.metric_text([0.5, 0.7], "%") == "60.0±14.1"
+    assert measures.metric_text([0.975], "%") == "97.5"
+    assert measures.metric_text([3.14159e-5], "") == "3.14e-05"
+    assert measures.metric_text([20.04, 21.04], "dB", "+-") == "20.5+-0.7"
+
+
+def test_the_fingerprint_is_of_contents_shapes_and_dtypes():
+    x = np.arange(6, dtype=np.float32)
+    same = measures.fingerprint([x.copy()])
+    assert measures.fingerprint([x]) == same == in_pieces([x])
+    others = [x + 1], [x.reshape(2, 3)], [x.view(np.int32)], [x, x], [x[:5]]
+    assert len({same, *[measures.fingerprint(other) for other in others]}) == 6
+
+
+def in_pieces(arrays):
+    """Arrays that do not lie in one piece have the fingerprint of their contents."""
+    return measures.fingerprint([np.repeat(array, 2)[::2] for array in arrays])

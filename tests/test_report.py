@@ -20,7 +20,15 @@ def report():
     twin = Curves(loss=((1.0, 0.5, 0.3), (1.1, 0.4, 0.1)), metric=((0.1, 0.5, 0.8), (0.2, 0.8, 0.7)), **TIMES)
     difference = Difference(to_twin=(0.0, 1e-7, 2e-5), noise=(1e-6, 2e-6, 3e-4))
     return Report(
-        task={"name": "blobs", "summary": "clouds", "metric": "accuracy", "target": 0.6, "validation_examples": 30},
+        task={
+            "name": "blobs",
+            "summary": "clouds",
+            "metric": "accuracy",
+            "metric_unit": "%",
+            "larger_is_better": True,
+            "target": 0.6,
+            "validation_examples": 30,
+        },
         protocol={"steps": 30, "seeds": 2, "every": 10, "first": 10, "noise": 1e-6, "batch_size": 20},
         environment={"jax": "0.10.2"},
         looks=(10, 20, 30),
@@ -44,7 +52,7 @@ def test_results_are_read_back_as_written(report, tmp_path):
     assert results.read(path) == report
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
     content = json.loads(path.read_text())
-    assert content["schema"] == results.SCHEMA == 1
+    assert content["schema"] == results.SCHEMA == 2
     assert content["environment"] == {"jax": "0.10.2"}
     figures = content["optimizers"][0]["figures"]["ours"]
     assert figures["final_metric_mean"] == pytest.approx(np.mean(np.array(report.results[0].ours.metric)[:, -1]))
@@ -62,9 +70,9 @@ def test_what_is_not_finite_is_null_in_the_file(report):
     assert results.Report.from_json(text).to_json() == text
 
 
-@pytest.mark.parametrize("text", ['{"schema": 2}', "[]", '{"complete": true}'])
+@pytest.mark.parametrize("text", ['{"schema": 1}', "[]", '{"complete": true}'])
 def test_a_file_of_another_schema_is_refused(text):
-    with pytest.raises(ValueError, match=r"the results have schema .*, this version reads 1"):
+    with pytest.raises(ValueError, match=r"the results have schema .*, this version reads 2"):
         results.Report.from_json(text)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,6 +14,7 @@ from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list
 from jaxopt_lectures.compare.console import Terminal, flush, forgive_encodings, is_gone, silence
 from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.tasks.task import Unfit
 
 if TYPE_CHECKING:
     from jaxopt_lectures.compare.results import Report
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _refuse(_worded(error))
-    except Refusal as error:
+    except (Refusal, Unfit) as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
         Terminal(sys.stderr).lines("interrupted")
@@ -87,36 +89,43 @@ def compare(
     optimizers: str | None = None,
     steps: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
+    data_dir: Path | None = None,
     out: Path | None = None,
 ) -> int:
     """Train optimizers and their optax counterparts side by side on a task; print a table, write results and a picture.
 
     Args:
-      task: what to train on: digits.
+      task: what to train on: a name of `tasks`, or module:attribute for a Task of your own.
       optimizers: names separated by commas; all of `list` if not given.
       steps: updates of each optimizer; the task's own number if not given.
       seeds: how often each is trained, from other weights.
+      data_dir: folder with the files of a task that reads your own.
       out: folder for results.json and curves.png; results/compare-TASK if not given.
     """
     name, cards = _checked(tasks.known, task), _cards(optimizers)
-    folder = out or Path("results") / f"compare-{name}"
-    from jaxopt_lectures.compare.results import make_writable
-
-    try:  # before hours of training, not after
-        make_writable(folder)
-    except OSError as error:
-        raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
-    from jaxopt_lectures.compare import progress, protocol
+    folder = out or Path("results") / f"compare-{name.replace(':', '-')}"
+    from jaxopt_lectures.compare import progress, protocol, runs
 
     with progress.shown(len(cards)) as display:
-        chosen = tasks.get(name)
-        report = protocol.compare(chosen, cards, protocol.Settings(steps or chosen.steps, seeds), display)
+        chosen = _checked(partial(tasks.get, data_dir=data_dir), name)
+        ground = runs.Ground(chosen, runs.Settings(steps or chosen.steps, seeds))
+        _make_writable(folder)  # before hours of training, not after
+        report = protocol.compare(ground, cards, display)
     if report.results:
         _tell(report, folder if report.complete else _beside_complete(folder))
     if report.complete:
         return 0
     Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
     return _INTERRUPTED
+
+
+def _make_writable(folder: Path) -> None:
+    from jaxopt_lectures.compare.results import make_writable
+
+    try:
+        make_writable(folder)
+    except OSError as error:
+        raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
 
 
 def _beside_complete(folder: Path) -> Path:

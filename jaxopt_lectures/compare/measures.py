@@ -1,8 +1,10 @@
 """The numbers of a comparison that are worth a definition."""
 
+import hashlib
 import math
+import operator
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,16 +13,27 @@ import numpy as np
 import optax
 
 
-def steps_to_target(ends: Sequence[int], metrics: Sequence[Sequence[float]], target: float) -> float:
+def steps_to_target(
+    ends: Sequence[int], metrics: Sequence[Sequence[float]], target: float, larger_is_better: bool = True
+) -> float:
     """The step at which a run first reached the target: the median over the runs, infinite for those that never did.
 
     Args:
       ends: the steps at which the metric was taken.
       metrics: for each run its metric at those steps.
       target: what has to be reached.
+      larger_is_better: whether it is reached from below, as an accuracy, or from above, as an error.
     """
-    firsts = [next((end for end, m in zip(ends, run, strict=True) if m >= target), math.inf) for run in metrics]
+    reached = operator.ge if larger_is_better else operator.le
+    firsts = [next((end for end, m in zip(ends, run, strict=True) if reached(m, target)), math.inf) for run in metrics]
     return statistics.median(firsts)
+
+
+def metric_text(values: Sequence[float], unit: str, plus_minus: str = "±") -> str:
+    """Mean and, of several, sample standard deviation: shares times 100 ("%") with one decimal, others in 3 digits."""
+    scale, digits, wide = (100, ".1f", ".1f") if unit == "%" else (1, ".3g", ".1g")
+    text = f"{scale * statistics.fmean(values):{digits}}"
+    return f"{text}{plus_minus}{scale * statistics.stdev(values):{wide}}" if len(values) > 1 else text
 
 
 def largest_difference(one: Any, other: Any) -> jax.Array:
@@ -33,6 +46,15 @@ def moved(params: Any, noise: float, seed: int) -> Any:
     """The weights, each moved by a random amount of at most `noise`; drawn by NumPy, as nothing need be compiled."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda p: p + jnp.asarray(rng.uniform(-noise, noise, p.shape), p.dtype), params)
+
+
+def fingerprint(arrays: Iterable[np.ndarray]) -> str:
+    """sha256 of arrays: dtypes, shapes and contents. Results of other data are results of another task."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def state_bytes_per_parameter(tx: optax.GradientTransformation, params: Any) -> float:

@@ -3,10 +3,12 @@
 import io
 import math
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_lectures.compare.measures import metric_text
 from jaxopt_lectures.compare.results import Curves, Report, Result, write_atomically
 
 if TYPE_CHECKING:
@@ -68,11 +70,14 @@ def _panel(panel: "Axes", report: Report, shown: Result) -> None:
     panel.plot(report.looks, _mean(shown.ours), color=_OURS, linewidth=2, zorder=3)
     if shown.twin:
         panel.plot(report.looks, _mean(shown.twin), color=_TWIN, linewidth=1.2, linestyle=_DASHES, zorder=4)
-    panel.set_yscale("log")
+    if min(np.min(result.ours.loss) for result in report.results) > 0:
+        panel.set_yscale("log")
     panel.set_xlim(0, report.looks[-1])
     panel.locator_params(axis="x", nbins=3)
     panel.set_title(shown.name, loc="left", fontsize=9, fontweight="bold", pad=3)
-    panel.set_title(f"{np.mean(shown.ours.final_metric):.1%}", loc="right", fontsize=8, color=_INK, pad=3)
+    unit = report.task["metric_unit"]
+    reached = f"{metric_text([fmean(shown.ours.final_metric)], unit)} {unit}".strip()
+    panel.set_title(reached, loc="right", fontsize=8, color=_INK, pad=3)
     panel.tick_params(labelsize=7, color=_INK, labelcolor=_INK)
     panel.tick_params(which="minor", left=False)
     panel.grid(axis="y", color="#EEEEEE", linewidth=0.6)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import statistics
 import sys
 import threading
 import time
@@ -13,7 +12,6 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxopt_lectures.compare.console import Terminal, is_gone
-from jaxopt_lectures.compare.results import Result
 
 _REDRAW = 0.1  # seconds between two drawings of the bar
 
@@ -68,13 +66,13 @@ class Lines:
         """Nothing to say before it is finished."""
         self.interrupts.check()
 
-    def finish(self, result: Result) -> None:
+    def finish(self, name: str, reached: str) -> None:
         """Says what it reached and when."""
         self.done += 1
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        reached, seconds = statistics.fmean(result.ours.final_metric), time.monotonic() - self.began
+        seconds = time.monotonic() - self.began
         with _while_watched():
-            self.console.lines(f"{count}  {result.name:<14} {reached:6.1%}  {seconds:6.1f} s")
+            self.console.lines(f"{count}  {name:<14} {reached:>9}  {seconds:6.1f} s")
 
 
 class Bar:
@@ -99,10 +97,10 @@ class Bar:
         if time.monotonic() - self.drawn > _REDRAW:
             self._draw(name, self.done + share)
 
-    def finish(self, result: Result) -> None:
+    def finish(self, name: str, reached: str) -> None:
         """Moves the bar to the next whole number."""
         self.done += 1
-        self._draw(result.name, self.done)
+        self._draw(name, self.done)
 
     def _draw(self, name: str, completed: float) -> None:
         self.drawn = time.monotonic()

@@ -3,16 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Protocol
 
 import jax
 
 from jaxopt_lectures.compare import environment
-from jaxopt_lectures.compare.measures import moved, state_bytes_per_parameter
+from jaxopt_lectures.compare.measures import metric_text, moved, state_bytes_per_parameter
 from jaxopt_lectures.compare.results import Difference, Report, Result
-from jaxopt_lectures.compare.runs import Ground, Run, Settings
+from jaxopt_lectures.compare.runs import Ground, Run
 from jaxopt_lectures.core.card import Card
-from jaxopt_lectures.tasks.task import Task
 
 
 class Progress(Protocol):
@@ -21,43 +21,38 @@ class Progress(Protocol):
     def advance(self, name: str, share: float) -> None:
         """`share` of the optimizer's steps are done, 0 to 1."""
 
-    def finish(self, result: Result) -> None:
-        """One optimizer is done."""
+    def finish(self, name: str, reached: str) -> None:
+        """One optimizer is done; the metric that it reached, in words."""
 
 
 class _Silent:
     def advance(self, name: str, share: float) -> None:
         pass
 
-    def finish(self, result: Result) -> None:
+    def finish(self, name: str, reached: str) -> None:
         pass
 
 
-def compare(task: Task, cards: Sequence[Card], settings: Settings, progress: Progress | None = None) -> Report:
+def compare(ground: Ground, cards: Sequence[Card], progress: Progress | None = None) -> Report:
     """Trains every card's optimizer and its twin on the task. Ctrl-C keeps what was finished.
 
     Args:
-      task: what to train.
+      ground: the task and how it is trained.
       cards: the optimizers, each at its card's learning rate.
-      settings: how long and how often.
       progress: who to tell.
-
-    Raises:
-      ValueError: the task has fewer examples than one batch takes.
     """
     progress = progress or _Silent()
     results: list[Result] = []
-    ground = Ground(task, settings)
-    complete = True
+    settings, complete = ground.settings, True
     try:
         for card in cards:
             results.append(_side_by_side(ground, card, progress))
-            progress.finish(results[-1])
+            progress.finish(card.name, metric_text([fmean(results[-1].ours.final_metric)], ground.task.metric_unit))
     except KeyboardInterrupt:
         complete = False
     return Report(
         task=ground.description(),
-        protocol=asdict(settings) | {"batch_size": task.batch_size, "asked": [card.name for card in cards]},
+        protocol=asdict(settings) | {"batch_size": ground.task.batch_size, "asked": [card.name for card in cards]},
         environment=environment.describe(),
         looks=settings.looks(),
         results=tuple(results),

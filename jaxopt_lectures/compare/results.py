@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lectures.compare.measures import steps_to_target
+from jaxopt_lectures.compare.measures import metric_text, steps_to_target
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file's layout; raised when a reader of the older layout would misread a newer file."""
 
 Series = tuple[float, ...]
@@ -75,7 +75,7 @@ class Report:
     """A comparison: its results and all that is needed to judge or repeat it.
 
     Attributes:
-      task: name, summary, examples, parameters, metric and target of the task.
+      task: name, summary, examples (how many and their sha256), parameters, metric and target of the task.
       protocol: steps, seeds, batch size and the like.
       environment: versions, device, date.
       looks: the steps at which was looked.
@@ -92,7 +92,11 @@ class Report:
 
     def steps_to_target(self, curves: Curves) -> float:
         """Median over the seeds of the step at which the target was first reached; infinite if never."""
-        return steps_to_target(self.looks, curves.metric, self.task["target"])
+        return steps_to_target(self.looks, curves.metric, self.task["target"], self.task["larger_is_better"])
+
+    def reached(self, curves: Curves, plus_minus: str = "±") -> str:
+        """The metric at the end in words: mean and, of several seeds, standard deviation, in the task's unit."""
+        return metric_text(curves.final_metric, self.task["metric_unit"], plus_minus)
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into the folder and returns its path; the file is whole or not there."""

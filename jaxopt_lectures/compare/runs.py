@@ -17,10 +17,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxopt_lectures.compare.measures import largest_difference
+from jaxopt_lectures.compare.measures import fingerprint, largest_difference
 from jaxopt_lectures.compare.results import Curves
 from jaxopt_lectures.core.transformation import eval_params, gradient_point
-from jaxopt_lectures.tasks.task import Task
+from jaxopt_lectures.tasks.task import Task, Unfit
 
 Step = Callable[..., tuple[Any, Any, jax.Array]]
 
@@ -56,6 +56,7 @@ class Ground:
 
     Attributes:
       params: first weights, every leaf with a leading axis of seeds.
+      rest: what else a model keeps, batch statistics and dropout keys, likewise; often nothing.
       examples: the training examples, on the device.
     """
 
@@ -63,17 +64,26 @@ class Ground:
         data = task.data()
         if len(data.train.x) < task.batch_size:
             few, name = len(data.train.x), task.name
-            raise ValueError(f"task {name!r} has {few} training examples, fewer than a batch of {task.batch_size}")
+            raise Unfit(f"task {name!r} has {few} training examples, fewer than a batch of {task.batch_size}")
         self.task, self.settings, self.validating = task, settings, len(data.validation.x)
         self.examples = jax.tree.map(jnp.asarray, tuple(data.train))
-        # Only parameters: a module that keeps more (batch statistics, dropout keys) raises here, untrained on.
-        parts = [nnx.split(task.model(seed), nnx.Param) for seed in range(settings.seeds)]
+        models = [task.model(seed) for seed in range(settings.seeds)]
+        for model in models:
+            model.train()
+        parts = [nnx.split(model, nnx.Param, ...) for model in models]
         self.graph = parts[0][0]
-        self.params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[params for _, params in parts])
+        self.params, self.rest = (
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in list(zip(*parts, strict=True))[1:]
+        )
         self.keys = jax.vmap(jax.random.key)(jnp.arange(settings.seeds))
+        self.fingerprint = fingerprint([array for part in (data.train, data.validation) for array in part])
 
+        models[0].eval()
+        judged = nnx.graphdef(models[0])
         validation = jax.tree.map(jnp.asarray, tuple(data.validation))
-        self.judge = jax.jit(jax.vmap(lambda params: task.metric(nnx.merge(self.graph, params), *validation)))
+        self.judge = jax.jit(
+            jax.vmap(lambda params, rest: task.metric(nnx.merge(judged, params, rest, copy=True), *validation))
+        )
         self.distance = jax.jit(largest_difference)
         self._deal = jax.jit(self._batches)
 
@@ -88,7 +98,10 @@ class Ground:
             "name": task.name,
             "summary": task.summary,
             "metric": task.metric_name,
+            "metric_unit": task.metric_unit,
+            "larger_is_better": task.larger_is_better,
             "target": task.target,
+            "data_sha256": self.fingerprint,
             "training_examples": len(self.examples[0]),
             "validation_examples": self.validating,
             "parameters": sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.params)),
@@ -115,7 +128,7 @@ class Run:
     def __init__(self, ground: Ground, tx: optax.GradientTransformation, params: Any, program: Step | None = None):
         self.ground, self.tx = ground, tx
         # Copies, for they are donated: the first weights are everyone's, and a state may start as the weights.
-        self.params = jax.tree.map(jnp.copy, params)
+        self.params, self.rest = jax.tree.map(jnp.copy, (params, ground.rest))
         self.state = jax.tree.map(jnp.copy, jax.vmap(tx.init)(params))
         self.program = program or self._compile()
         self._step(ground.batches(0), 0)  # the first call is slow; this one takes no step
@@ -129,11 +142,12 @@ class Run:
         loss = self._step(batches, steps)
         self.seconds.append((time.perf_counter() - began) / steps)
         self.loss.append(np.asarray(loss) / steps)
-        self.metric.append(np.asarray(self.ground.judge(jax.vmap(eval_params)(self.state, self.params))))
+        weights = jax.vmap(eval_params)(self.state, self.params)
+        self.metric.append(np.asarray(self.ground.judge(weights, self.rest)))
 
     def _step(self, batches: jax.Array, steps: int) -> jax.Array:
-        arguments = self.params, self.state, self.ground.examples, batches, steps
-        self.params, self.state, loss = jax.block_until_ready(self.program(*arguments))
+        arguments = self.params, self.state, self.rest, self.ground.examples, batches, steps
+        self.params, self.state, self.rest, loss = jax.block_until_ready(self.program(*arguments))
         return loss
 
     def curves(self) -> Curves:
@@ -145,22 +159,25 @@ class Run:
         return Curves(loss, metric, tuple(float(f"{seconds:.4g}") for seconds in self.seconds))
 
     def _compile(self) -> Step:
-        """A program of `(params, state, examples, batches, steps)`, for any number of steps up to `every`."""
+        """A program of `(params, state, rest, examples, batches, steps)`, for any number of steps up to `every`."""
         task, graph, tx = self.ground.task, self.ground.graph, self.tx
 
-        def loss(params: Any, x: Any, y: Any) -> Any:
-            return task.loss(nnx.merge(graph, params), x, y)
+        def loss(params: Any, rest: Any, x: Any, y: Any) -> Any:
+            model = nnx.merge(graph, params, rest, copy=True)
+            value = task.loss(model, x, y)
+            return value, nnx.split(model, nnx.Param, ...)[2]
 
-        def train(params: Any, state: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:
+        def train(params: Any, state: Any, rest: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:
             def step(index: jax.Array, carry: Any) -> Any:
-                params, state, total = carry
+                params, state, rest, total = carry
                 x, y = (part[batches[index]] for part in examples)
-                value, gradients = jax.value_and_grad(loss)(gradient_point(state, params), x, y)
+                point = gradient_point(state, params)
+                (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(point, rest, x, y)
                 updates, state = tx.update(gradients, state, params)
-                return optax.apply_updates(params, updates), state, total + value.astype(jnp.float32)
+                return optax.apply_updates(params, updates), state, rest, total + value.astype(jnp.float32)
 
-            return jax.lax.fori_loop(0, steps, step, (params, state, jnp.float32(0)))
+            return jax.lax.fori_loop(0, steps, step, (params, state, rest, jnp.float32(0)))
 
-        over_seeds = jax.vmap(train, in_axes=(0, 0, None, 0, None))
-        arguments = self.params, self.state, self.ground.examples, self.ground.batches(0), 1
-        return jax.jit(over_seeds, donate_argnums=(0, 1)).lower(*arguments).compile()
+        over_seeds = jax.vmap(train, in_axes=(0, 0, 0, None, 0, None))
+        arguments = self.params, self.state, self.rest, self.ground.examples, self.ground.batches(0), 1
+        return jax.jit(over_seeds, donate_argnums=(0, 1, 2)).lower(*arguments).compile()

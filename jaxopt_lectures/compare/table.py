@@ -1,8 +1,6 @@
 """The comparison as a table for a terminal of 80 columns, and the notes that belong under it."""
 
 import math
-import statistics
-from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -19,11 +17,11 @@ def comparison(report: Report, plus_minus: str = "±") -> Table:
       report: what to show.
       plus_minus: stands between mean and spread; "+-" where the terminal has no such sign.
     """
-    target = report.task["target"]
+    target, unit = report.task["target"], report.task["metric_unit"]
     headers = (
         "\nrate",
-        f"{report.task['metric']}\n%",
-        f"steps\nto {100 * target:g} %",
+        f"{report.task['metric']}\n{unit}",
+        f"steps\nto {100 * target:g} %" if unit == "%" else f"steps\nto {target:g}",
         f"apart\nat {report.looks[0]}",
         f"apart\nat {report.looks[-1]}",
         "\nnoise",
@@ -43,13 +41,14 @@ def comparison(report: Report, plus_minus: str = "±") -> Table:
 def notes(report: Report, plus_minus: str = "±") -> list[str]:
     """What the columns mean and what the table does not say, in lines of fewer than 80 characters."""
     task, seeds, first, last = report.task, report.protocol["seeds"], report.looks[0], report.looks[-1]
+    better = "" if task["larger_is_better"] else ", smaller is better"
     spread = f": mean{plus_minus}standard deviation, {seeds} seeds" if seeds > 1 else ""
     middle = f", median of {seeds} seeds" if seeds > 1 else ""
     noise = number(report.protocol["noise"])
     together = f"of {seeds} seeds at once, " if seeds > 1 else ""
     return [
         "rate      the optimizer's typical one, not tuned for this task: no ranking",
-        f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}",
+        f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}{better}",
         f"steps     looked at every {report.protocol['every']} steps{middle}",
         f"apart     largest difference of a weight to optax's, after {first} and {last} steps",
         f"noise     for scale: optax and optax, its first weights off by {noise}, {last} steps;",
@@ -75,19 +74,13 @@ def _row(report: Report, result: Result, plus_minus: str) -> list[str]:
     steps = report.steps_to_target(result.ours)
     return [
         f"{result.learning_rate:g}",
-        percent(result.ours.final_metric, plus_minus),
+        report.reached(result.ours, plus_minus),
         f"{steps:,.0f}" if math.isfinite(steps) else _NONE,
         *apart,
         _speed(result.ours),
         _speed(result.twin),
         f"{result.state_bytes_per_parameter:.3g}",
     ]
-
-
-def percent(shares: Sequence[float], plus_minus: str = "±") -> str:
-    """Mean and, of several, sample standard deviation, in percent."""
-    mean = f"{100 * statistics.fmean(shares):.1f}"
-    return f"{mean}{plus_minus}{100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else mean
 
 
 def _speed(curves: Curves | None) -> str:
