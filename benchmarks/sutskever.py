@@ -33,8 +33,8 @@ PAPER = {"plain": 0.48, "classical 0.99": 0.10, "Nesterov 0.99": 0.096, "Nestero
 
 SETTINGS = {
     # The momentum reaches 0.995 before the last steps, which are taken at 0.9, as in the paper.
-    "curves": {"steps": 6000, "period": 50, "final_steps": 500, "rates": (0.3, 0.1, 0.03, 0.01)},
-    "digits_autoencoder": {"steps": 12_000, "period": 100, "final_steps": 1000, "rates": (0.3, 0.1, 0.03, 0.01)},
+    "curves": {"steps": 6000, "period": 50, "final_steps": 500, "rates": (0.3, 0.1, 0.03, 0.01, 0.003)},
+    "digits_autoencoder": {"steps": 12_000, "period": 100, "final_steps": 1000, "rates": (0.3, 0.1, 0.03, 0.01, 0.003)},
 }
 
 

@@ -100,7 +100,7 @@ def test_show_prints_where_it_should(capsys):
     ("line", "given", "hint"),
     [
         ("lst", '"lst"', 'Did you mean "list"?'),
-        ("xyzzy", '"xyzzy"', "Available commands: list, show, compare"),
+        ("xyzzy", '"xyzzy"', "Available commands: list, show, tasks, compare"),
         ("list --verbos", "--verbos", "list --help"),
         ("show", "NAME", "show --help"),
         ("show adm", "'adm'", "did you mean 'adam'?"),
@@ -119,7 +119,7 @@ def test_show_prints_where_it_should(capsys):
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(line, given, hint, capsys, monkeypatch):
-    monkeypatch.setattr(tasks, "get", lambda name: pytest.fail("went on to train"))
+    monkeypatch.setattr(tasks, "get", lambda *_, **__: pytest.fail("went on to train"))
     assert main(line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -241,3 +241,91 @@ def test_version_and_wrong_use_of_the_installed_command():
     out, err = process.communicate()
     assert (process.returncode, out) == (2, b"")
     assert b"Traceback" not in err
+
+
+MINE = """
+import dataclasses
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxopt_lectures.tasks.task import Data, Examples, Task
+
+x = np.linspace(-1, 1, 24, dtype=np.float32)[:, None]
+line = Task(
+    name="line",
+    summary="a straight line",
+    model=lambda seed: nnx.Linear(1, 1, rngs=nnx.Rngs(seed)),
+    loss=lambda model, x, y: jnp.mean((model(x) - y) ** 2),
+    metric=lambda model, x, y: jnp.mean((model(x) - y) ** 2),
+    data=lambda: Data(Examples(x, 3 * x), Examples(x, 3 * x)),
+    batch_size=8,
+    target=0.01,
+    metric_name="error",
+    metric_unit="",
+    larger_is_better=False,
+)
+wide = dataclasses.replace(line, loss=lambda model, x, y: optax.huber_loss(model(x), jnp.zeros((8, 3)) @ y).mean())
+broken = dataclasses.replace(line, data=lambda: 1 / 0)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def test_a_task_of_ones_own_is_compared(mine, capsys):
+    assert main(["compare", "mine:line", "--optimizers", TWINLESS, "--steps", "200", "--seeds", "2"]) == 0
+    out, _ = capsys.readouterr()
+    assert "error" in out
+    assert "to 0.01" in out
+    assert "smaller is better" in out
+    report = results.read(mine / "results" / "compare-mine-line" / "results.json")
+    assert report.task["larger_is_better"] is False
+    assert len(report.task["data_sha256"]) == 64
+    assert max(report.results[0].ours.final_metric) < 1e-3 < report.results[0].ours.metric[0][0]
+    assert report.steps_to_target(report.results[0].ours) < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine:lime"], "no task in module 'mine' is called 'lime'; did you mean 'line'"),
+        (["mine:Data"], "'mine:Data' is of type type; needed is an instance of jaxopt_lectures.tasks.task.Task"),
+        (["yours:line"], "no module is called 'yours'"),
+        (["mine:wide"], "task 'line': no loss: the model gives float32 (8, 1), the targets are float32 (8, 1)"),
+        (["digits", "--data-dir", "."], "task 'digits' reads no files; --data-dir is for mnist"),
+        (["mnist"], "task 'mnist' reads files of yours: name their folder with --data-dir"),
+        (["mnist", "--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
+        (["mnist", "--data-dir", "."], "no file train-images-idx3-ubyte"),
+        (["breast"], "no task is called 'breast'; did you mean 'breast_cancer'"),
+    ],
+)
+def test_a_task_that_cannot_be_used_is_one_line_and_nothing_is_written(mine, capsys, arguments, message):
+    before = sorted(mine.rglob("*.json"))
+    assert main(["compare", *arguments, "--optimizers", TWINLESS]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (mine / "results").exists()
+    assert sorted(mine.rglob("*.json")) == before
+
+
+def test_an_error_in_a_task_of_ones_own_keeps_its_traceback(mine):
+    with pytest.raises(ZeroDivisionError):
+        main(["compare", "mine:broken"])
+
+
+def test_tasks_lists_all_of_them(capsys):
+    assert main(["tasks"]) == 0
+    out, _ = capsys.readouterr()
+    for name in tasks.names():
+        assert any(line.startswith(f"{name} ") for line in out.splitlines()), name
+    assert "accuracy 95 %" in out
+    assert "error <= 1" in out

@@ -142,7 +142,7 @@ def test_the_first_weights_are_left_alone():
 
 
 def test_a_task_smaller_than_its_batch_is_refused():
-    with pytest.raises(ValueError, match="'blobs' has 90 training examples, fewer than a batch of 91"):
+    with pytest.raises(ValueError, match="'blobs' has 90 training examples: no batch of 91"):
         Ground(dataclasses.replace(TASK, batch_size=91), SETTINGS)
 
 

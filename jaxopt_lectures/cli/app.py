@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from jaxopt_lectures import registry, tasks
-from jaxopt_lectures.cli.catalogue import print_card, print_list
+from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
 from jaxopt_lectures.compare.console import Terminal, flush, forgive_encodings, is_gone, silence
 from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.tasks.task import Unfit
@@ -79,6 +79,19 @@ def show(name: str, /) -> None:
       name: what `list` calls it.
     """
     print_card(Terminal(sys.stdout), _checked(registry.get, name))
+
+
+@app.command(name="tasks")
+def tasks_() -> None:
+    """Show every task: the model, its data, when it counts as solved."""
+    known = [tasks.get(name, data_dir="." if tasks.reads_files(name) else None) for name in tasks.names()]
+    print_tasks(Terminal(sys.stdout), known)
+    from_files = ", ".join(filter(tasks.reads_files, tasks.names()))
+    Terminal(sys.stdout).lines(
+        "",
+        f"{from_files} read files from your own folder: --data-dir DIR.",
+        "A Task of your own goes by package.module:attribute.",
+    )
 
 
 @app.command
@@ -171,7 +184,7 @@ def _checked(look_up: Callable[[str], _T], name: str) -> _T:
     try:
         return look_up(name)
     except KeyError as error:
-        raise Refusal(error.args[0]) from error
+        raise Refusal(str(error.args[0])) from error
 
 
 def _worded(error: CycloptsError) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from jaxopt_lectures.compare.console import Terminal, new_table
 from jaxopt_lectures.compare.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.tasks.task import Task
 
 _INDENT = 4 * " "
 _SHAPES = {
@@ -36,6 +37,16 @@ def print_list(terminal: Terminal, cards: Sequence[Card]) -> None:
         )
 
 
+def print_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
+    """One row for each task: what it is, and when it counts as solved."""
+    table = new_table()
+    for header in ("task", "what is trained on what", "solved at"):
+        table.add_column(header, no_wrap=True)
+    for task in tasks:
+        table.add_row(task.name, task.summary, _target(task))
+    terminal.table(table)
+
+
 def print_card(terminal: Terminal, card: Card) -> None:
     """Everything that is known of one optimizer, in at most the terminal's width."""
     terminal.print(f"{card.name}: {card.summary}", style="bold")
@@ -47,6 +58,13 @@ def print_card(terminal: Terminal, card: Card) -> None:
         for index, paragraph in enumerate(paragraphs):
             page.add_row("" if index else title, paragraph)
     terminal.lines(*terminal.rendered(page, terminal.width))  # prose: wrapped in a pipe too
+
+
+def _target(task: Task) -> str:
+    """The target in words: accuracy 95 %, error <= 1."""
+    sign = "" if task.larger_is_better else "<= "
+    value = f"{100 * task.target:g} %" if task.metric_unit == "%" else f"{task.target:g} {task.metric_unit}"
+    return f"{task.metric_name} {sign}{value}".strip()
 
 
 def _listed(cards: Sequence[Card], *, with_summary: bool) -> Table:

@@ -20,7 +20,7 @@ from flax import nnx
 from jaxopt_lectures.compare.measures import fingerprint, largest_difference
 from jaxopt_lectures.compare.results import Curves
 from jaxopt_lectures.core.transformation import eval_params, gradient_point
-from jaxopt_lectures.tasks.task import Task, Unfit
+from jaxopt_lectures.tasks.task import Task, check
 
 Step = Callable[..., tuple[Any, Any, jax.Array]]
 
@@ -54,6 +54,13 @@ class Settings:
 class Ground:
     """What all optimizers of a comparison have in common: the task, first weights, batches.
 
+    Args:
+      task: what to train.
+      settings: how long and how often.
+
+    Raises:
+      Unfit: the parts of the task do not fit together, or its data cannot be used.
+
     Attributes:
       params: first weights, every leaf with a leading axis of seeds.
       rest: what else a model keeps, batch statistics and dropout keys, likewise; often nothing.
@@ -62,9 +69,7 @@ class Ground:
 
     def __init__(self, task: Task, settings: Settings) -> None:
         data = task.data()
-        if len(data.train.x) < task.batch_size:
-            few, name = len(data.train.x), task.name
-            raise Unfit(f"task {name!r} has {few} training examples, fewer than a batch of {task.batch_size}")
+        check(task, data)
         self.task, self.settings, self.validating = task, settings, len(data.validation.x)
         self.examples = jax.tree.map(jnp.asarray, tuple(data.train))
         models = [task.model(seed) for seed in range(settings.seeds)]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from jaxopt_lectures.models.mlp import MLP
@@ -41,8 +42,7 @@ def model(seed: int) -> nnx.Module:
 
 def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """Mean over the examples of -log p(y | x), in nats."""
-    log_p = jax.nn.log_softmax(model(x))
-    return -jnp.mean(jnp.take_along_axis(log_p, y[:, None], axis=-1))
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
 
 
 def accuracy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:

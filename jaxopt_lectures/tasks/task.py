@@ -70,16 +70,19 @@ def check(task: Task, data: Data) -> None:
       data: what its `data()` gave.
 
     Raises:
-      ValueError: no examples, more or fewer inputs than targets, fewer examples than a batch; a loss or metric that
-        cannot be computed from what the model gives, is not a scalar, or is not a real number; labels beyond the
-        model's classes. The message names the task and the shapes.
-      TypeError: the data is not a `Data`.
+      Unfit: the data is not a `Data`, or the model no Flax NNX module; no examples, more or fewer inputs than targets,
+        fewer examples than a batch; a loss or metric that cannot be computed from what the model gives, is not a
+        scalar, or is not a real number; labels beyond the model's classes. The message names the task and the shapes.
     """
+    from flax import nnx  # here: the list of tasks is read without it
+
     if not isinstance(data, Data):
-        raise TypeError(f"task {task.name!r}: data() gave a {type(data).__name__}; needed is a Data")
+        raise Unfit(f"task {task.name!r}: data() gave a {type(data).__name__}; needed is a Data")
     _check_counts(task, data)
+    model = task.model(0)
+    if not isinstance(model, nnx.Module):
+        raise Unfit(f"task {task.name!r}: model(seed) gave a {type(model).__name__}; needed is a Flax NNX module")
     for word, fun, part in (("loss", task.loss, data.train), ("metric", task.metric, data.validation)):
-        model = task.model(0)
         (model.train if word == "loss" else model.eval)()
         _check_result(task, word, fun, model, Examples(*(jnp.asarray(array[: task.batch_size]) for array in part)))
 
@@ -91,17 +94,17 @@ def _check_counts(task: Task, data: Data) -> None:
             continue
         inputs, targets = len(part.x), len(part.y)
         if inputs != targets:
-            raise ValueError(f"task {task.name!r} has {inputs} {word} inputs but {targets} targets")
+            raise Unfit(f"task {task.name!r} has {inputs} {word} inputs but {targets} targets")
         if inputs == 0:
-            raise ValueError(f"task {task.name!r} has no {word} examples")
+            raise Unfit(f"task {task.name!r} has no {word} examples")
     count = len(data.train.x)
     if not 1 <= task.batch_size <= count:
-        raise ValueError(f"task {task.name!r} has {count} training examples: no batch of {task.batch_size}")
+        raise Unfit(f"task {task.name!r} has {count} training examples: no batch of {task.batch_size}")
 
 
 def _check_result(task: Task, word: str, fun: Callable[..., Any], model: Any, batch: Examples) -> None:
     """One of loss and metric, on one batch."""
-    from flax import nnx  # here: the list of tasks is read without it
+    from flax import nnx
 
     graph, state = nnx.split(model)
 
@@ -118,9 +121,10 @@ def _check_result(task: Task, word: str, fun: Callable[..., Any], model: Any, ba
     try:
         result = shape_of(fun)
     except Exception as error:
-        raise ValueError(f"task {task.name!r}: no {word}: {shapes}: {_first_line(error)}") from error
-    if getattr(result, "shape", None) != () or not jnp.issubdtype(result.dtype, jnp.floating):
-        raise ValueError(f"task {task.name!r}: the {word} must be one real number, is {_described(result)}; {shapes}")
+        raise Unfit(f"task {task.name!r}: no {word}: {shapes}: {_first_line(error)}") from error
+    kinds = [jnp.floating] if word == "loss" else [jnp.floating, jnp.integer]  # a metric may count, a loss has a slope
+    if getattr(result, "shape", None) != () or not any(jnp.issubdtype(result.dtype, kind) for kind in kinds):
+        raise Unfit(f"task {task.name!r}: the {word} must be one real number, is {_described(result)}; {shapes}")
     _check_labels(task, word, fun, nnx.merge(graph, state), batch, output)
 
 
@@ -132,7 +136,7 @@ def _check_labels(task: Task, word: str, fun: Any, model: Any, batch: Examples, 
     classes, lowest, highest = output.shape[-1] if output.shape else 0, int(y.min()), int(y.max())
     if (lowest < 0 or highest >= classes) and not jnp.isfinite(fun(model, x, y)):
         found = f"labels from {lowest} to {highest}, the model has {classes} classes ({_described(output)})"
-        raise ValueError(f"task {task.name!r}: the {word} is not finite: {found}")
+        raise Unfit(f"task {task.name!r}: the {word} is not finite: {found}")
 
 
 def _described(value: Any) -> str:
