@@ -3,7 +3,8 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,27 +25,12 @@ _SHAPES = {
 
 def print_list(terminal: Terminal, cards: Sequence[Card]) -> None:
     """One row for each card: source, place in the lectures, state, optax counterpart, what it does."""
-    table = _listed(cards, with_summary=True)
-    if terminal.fits(table):
-        terminal.table(table)
-        return
-    # What it does goes on a line of its own, under the row.
-    header, rule, *rows = terminal.rendered(_listed(cards, with_summary=False))
-    terminal.lines(header, rule)
-    for row, card in zip(rows, cards, strict=True):
-        terminal.lines(
-            row, *textwrap.wrap(card.summary, terminal.width, initial_indent=_INDENT, subsequent_indent=_INDENT)
-        )
+    _print(terminal, partial(_listed, cards), [card.summary for card in cards])
 
 
 def print_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
     """One row for each task: what it is, and when it counts as solved."""
-    table = new_table()
-    for header in ("task", "what is trained on what", "solved at"):
-        table.add_column(header, no_wrap=True)
-    for task in tasks:
-        table.add_row(task.name, task.summary, _target(task))
-    terminal.table(table)
+    _print(terminal, partial(_listed_tasks, tasks), [task.summary for task in tasks])
 
 
 def print_card(terminal: Terminal, card: Card) -> None:
@@ -60,6 +46,27 @@ def print_card(terminal: Terminal, card: Card) -> None:
     terminal.lines(*terminal.rendered(page, terminal.width))  # prose: wrapped in a pipe too
 
 
+def _print(terminal: Terminal, made: Callable[[bool], Table], summaries: Sequence[str]) -> None:
+    """A table with its summaries; in a narrow terminal each on a line of its own, under the row."""
+    table = made(True)
+    if terminal.fits(table):
+        terminal.table(table)
+        return
+    header, rule, *rows = terminal.rendered(made(False))
+    terminal.lines(header, rule)
+    for row, summary in zip(rows, summaries, strict=True):
+        terminal.lines(row, *textwrap.wrap(summary, terminal.width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+
+
+def _listed_tasks(tasks: Sequence[Task], with_summary: bool) -> Table:
+    table = new_table()
+    for header in ("task", "solved at", "what is trained on what")[: 3 if with_summary else 2]:
+        table.add_column(header, no_wrap=True)
+    for task in tasks:
+        table.add_row(*(task.name, _target(task), task.summary)[: 3 if with_summary else 2])
+    return table
+
+
 def _target(task: Task) -> str:
     """The target in words: accuracy 95 %, error <= 1."""
     sign = "" if task.larger_is_better else "<= "
@@ -67,7 +74,7 @@ def _target(task: Task) -> str:
     return f"{task.metric_name} {sign}{value}".strip()
 
 
-def _listed(cards: Sequence[Card], *, with_summary: bool) -> Table:
+def _listed(cards: Sequence[Card], with_summary: bool) -> Table:
     table = new_table()
     for header in ("optimizer", "source", "lectures"):
         table.add_column(header, no_wrap=True)
