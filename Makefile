@@ -7,11 +7,12 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy
   --no-emit-index-url --no-header --no-annotate
 TORCH := torch==2.13.0
 
-.PHONY: help setup demo test bench lock format clean
+.PHONY: help setup demo test docs bench lock format clean
 
 help:
 	@echo "make demo    compare the lectures' optimizers with optax on handwritten digits"
 	@echo "make test    lint, types and all tests"
+	@echo "make docs    run the examples and build the site, docs/_build/html/index.html"
 	@echo "make setup   only the environment (.venv)"
 	@echo "make bench   the measurements of docs/measurements.md"
 	@echo "make lock    resolve the lock files again (needs uv)"
@@ -26,6 +27,11 @@ $(VENV)/.setup: $(VENV)/.made requirements.lock pyproject.toml
 	@echo "installing the pinned packages into $(VENV), about a minute ..."
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.setup requirements-docs.lock
+	@echo "installing the documentation tools ..."
+	@$(PIP) install -r requirements-docs.lock
 	@touch $@
 
 # torch is a twin in tests and benchmarks only; where it cannot be had, those tests skip and say so.
@@ -46,6 +52,11 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
+# Warnings are errors; all of them are shown first.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
 
@@ -55,7 +66,8 @@ format: $(VENV)/.test
 
 lock:
 	$(LOCK) --extra build pyproject.toml -o requirements.lock
-	$(LOCK) --extra build --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	$(LOCK) --extra build --extra docs -c requirements.lock pyproject.toml -o requirements-docs.lock
+	$(LOCK) --extra build --extra docs --extra test -c requirements-docs.lock pyproject.toml -o requirements-test.lock
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results docs/_build docs/gallery docs/reference
