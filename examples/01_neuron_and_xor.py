@@ -168,8 +168,9 @@ plt.show()
 # %%
 # What they compute between the corners
 # -------------------------------------
-# The step network draws two lines. A trained one of eight neurons bends the same valley or ridge through the square;
-# four seeds, four solutions. A circle is a 1 of the truth table, a cross a 0.
+# The step network draws two lines and answers 1 between them. The trained ones, of eight neurons, cut off the two
+# corners of a 1 with curves instead: the same table, another function, for every seed a little other. A dot is a 1 of
+# the truth table, a cross a 0.
 
 fine = jnp.linspace(-0.25, 1.25, 100)
 plane = jnp.stack(jnp.meshgrid(fine, fine), axis=-1)
@@ -181,7 +182,8 @@ for seed in (0, 1, 4):
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.5), sharey=True)
 for axis, (name, surface) in zip(axes, surfaces.items(), strict=True):
     image = axis.pcolormesh(fine, fine, surface, vmin=0, vmax=1, shading="auto", rasterized=True)
-    axis.contour(fine, fine, surface, [0.5], colors="white", linewidths=1)
+    if name.startswith("trained"):
+        axis.contour(fine, fine, surface, [0.5], colors="white", linewidths=1)
     for (a, c), y in zip(x, target, strict=True):
         axis.plot(a, c, "o" if y else "x", color="white" if not y else "black", markersize=7)
     axis.set(title=name, xlabel="$x_1$", aspect="equal", xticks=(0, 1), yticks=(0, 1))

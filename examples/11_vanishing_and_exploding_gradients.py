@@ -139,7 +139,7 @@ plt.show()
 # The gradient then depends no more on the size of the weights, and it passes through *the same sigmoids*.
 #
 # **Clipping** is for gradients that explode: :math:`g \leftarrow g \min(1, c / \lVert g \rVert)`. With weights 1.5
-# times too large the first step already throws the network beyond all numbers. Clipped to a norm of 1 it walks back.
+# times too large three steps throw the network beyond all numbers. Clipped to a norm of 1 it walks back.
 
 RATE, STEPS = 0.1, 300
 which = jax.random.randint(jax.random.key(0), (STEPS, 64), 0, len(x))

@@ -167,7 +167,7 @@ gaps = [theta - (theta - 0.1 * 2.0) for theta in (0.0, 5.0, -7.0)]
 table.append(("001", "theta^{k+1} <- theta^{k+1} - rho g", f"sides differ by {max(gaps):.1f} for any theta", "theta^k"))
 
 # %%
-# **Lecture 001**'s algorithm 8.1 requires "learning rate schedule :math:`\rho_1, \rho_2, \dots`" and says no more. It
+# **Lecture 001**'s algorithm 8.1 requires "learning rate schedule :math:`\rho_1, \rho_2, \ldots`" and says no more. It
 # matters. With a gradient that carries noise of standard deviation 1, a constant rate of 0.1 ends in a jitter of
 # :math:`\sqrt{0.1 / 1.9} = 0.23` for ever; :math:`\rho_k = 1 / k`, whose sum is infinite and whose sum of squares is
 # not, arrives. The index counts from 1 there and from 0 in programs: :math:`\rho_k` is ``schedule(k - 1)``; whoever
