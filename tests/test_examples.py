@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import jax
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,9 @@ def test_page(code):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_example(path, capsys):
     assert "assert" in path.read_text(), "an example ends in assertions of what it teaches"
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), plt.rc_context():
         runpy.run_path(str(path), run_name="__main__")
+    pictures = plt.get_fignums()
+    plt.close("all")
+    assert pictures
     assert capsys.readouterr().out
