@@ -28,7 +28,13 @@ METHODS = {  # name -> (look-ahead, largest momentum)
     "Nesterov 0.99": (True, 0.99),
     "Nesterov 0.995": (True, 0.995),
 }
-PAPER = {"plain": 0.48, "classical 0.99": 0.10, "Nesterov 0.99": 0.096, "Nesterov 0.995": 0.091}
+PAPER = {
+    "plain": 0.48,
+    "classical 0.99": 0.10,
+    "classical 0.995": 0.10,
+    "Nesterov 0.99": 0.096,
+    "Nesterov 0.995": 0.091,
+}
 """Training error on the original CURVES after 750,000 steps, Sutskever et al. 2013, table 1."""
 
 SETTINGS = {

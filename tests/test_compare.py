@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from jaxopt_lectures import registry
-from jaxopt_lectures.compare import environment, measures, progress, protocol
+from jaxopt_lectures.compare import environment, measures, progress, protocol, runs
 from jaxopt_lectures.compare.runs import Ground, Run, Settings
 from jaxopt_lectures.core.card import Card, Twin
 from jaxopt_lectures.models.mlp import MLP
@@ -257,8 +257,12 @@ def test_an_error_counts_as_reached_from_above():
 def test_a_metric_is_written_in_its_unit():
     assert measures.metric_text([0.5, 0.7], "%") == "60.0±14.1"
     assert measures.metric_text([0.975], "%") == "97.5"
-    assert measures.metric_text([3.14159e-5], "") == "3.14e-05"
-    assert measures.metric_text([20.04, 21.04], "dB", "+-") == "20.5+-0.7"
+    assert measures.metric_text([3.14159e-5], "") == "3.1e-5"
+    assert measures.metric_text([2e-10, 4e-10], "") == "3e-10±1e-10"
+    assert measures.metric_text([3e20], "") == "3e20"
+    assert measures.metric_text([20.04, 21.04], "dB", "+-") == "21+-0.7"
+    assert measures.metric_text([math.nan, 1.0], "") == "nan"
+    assert measures.metric_text([math.inf, 1.0], "%") == "inf"
 
 
 def test_the_fingerprint_is_of_contents_shapes_and_dtypes():
@@ -272,3 +276,34 @@ def test_the_fingerprint_is_of_contents_shapes_and_dtypes():
 def in_pieces(arrays):
     """Arrays that do not lie in one piece have the fingerprint of their contents."""
     return measures.fingerprint([np.repeat(array, 2)[::2] for array in arrays])
+
+
+class Seeing(nnx.Module):
+    """One convolution."""
+
+    def __init__(self, seed):
+        rngs = nnx.Rngs(seed)
+        self.convolution = nnx.Conv(1, 2, (2,), rngs=rngs)
+        self.logits = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.logits(jnp.tanh(self.convolution(x[..., None])).reshape(len(x), -1))
+
+
+def test_steps_called_one_by_one_are_those_of_the_loop(monkeypatch):
+    """Convolutions are not looped over inside of the program; nothing else may change."""
+    task = dataclasses.replace(TASK, model=Seeing)
+    compiled = []
+    compile_ = jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        jax.stages.Lowered, "compile", lambda lowered, *a: compiled.append(lowered.as_text()) or compile_(lowered, *a)
+    )
+    (result,) = protocol.compare(Ground(task, SETTINGS), [TWINLESS]).results
+    stepped, compiled[:] = compiled[:], []
+    monkeypatch.setattr(runs, "_CONVOLUTION", "none is called this")
+    (looped,) = protocol.compare(Ground(task, SETTINGS), [TWINLESS]).results
+    # The same formulas in another program: sums of 20 terms of size 1 in another order, over 30 steps.
+    np.testing.assert_allclose(result.ours.loss, looped.ours.loss, rtol=30 * 20 * 2**-23)
+    np.testing.assert_allclose(result.ours.metric, looped.ours.metric)
+    assert not any("stablehlo.while" in text for text in stepped)
+    assert any("stablehlo.while" in text for text in compiled)

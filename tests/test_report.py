@@ -116,6 +116,27 @@ def test_table_and_notes_say_what_the_report_says(report):
     assert "±" not in "".join(terminal.rendered(table.comparison(report, "+-")))
 
 
+def test_notes_and_title_wrap_where_the_words_are_long(report):
+    words = {"metric": "a metric of many words", "larger_is_better": False, "summary": "many words " * 12}
+    task = dict(report.task) | words
+    notes = table.notes(dataclasses.replace(report, task=task))
+    assert max(map(len, notes)) < 80
+    assert any(line.startswith("a metric of many words ") for line in notes)
+    title = plot.figure(dataclasses.replace(report, task=task)).get_suptitle()
+    assert max(map(len, title.splitlines())) <= 90
+    assert "".join(title.split()).endswith("besideeachnamethevalidationametricofmanywords")
+
+
+def test_an_error_that_is_not_finite_is_shown_as_it_is(report):
+    never = (math.nan,) * 3
+    gone = dataclasses.replace(report.results[0].ours, metric=((0.5,) * 3, never), loss=(never, never))
+    bad = dataclasses.replace(report, results=(dataclasses.replace(report.results[0], ours=gone), *report.results[1:]))
+    rows = Terminal(io.StringIO()).rendered(table.comparison(bad))
+    assert rows[3].split()[2] == "nan"
+    panels = [panel for panel in plot.figure(bad).axes if panel.axison]
+    assert {panel.get_yscale() for panel in panels} == {"log"}, "one run that blew up does not flatten the others"
+
+
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (2.34e-7, "2e-7"), (0.0996, "1e-1"), (math.nan, "nan")])
 def test_numbers_of_one_digit(value, text):
     assert table.number(value) == text

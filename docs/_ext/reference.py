@@ -1,6 +1,7 @@
 """The reference pages, written before Sphinx reads: one for each card of the registry, one for each room.
 
-Nothing here knows an optimizer, a task or a module by name: what is new in the package gets its page unasked.
+What is new in the package, an optimizer, a task or a module, gets its page unasked; `ORDER` names rooms only to say
+which come first.
 """
 
 import importlib

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -120,7 +119,7 @@ def compare(
     from jaxopt_lectures.compare import progress, protocol, runs
 
     with progress.shown(len(cards)) as display:
-        chosen = _checked(partial(tasks.get, data_dir=data_dir), name)
+        chosen = tasks.get(name, data_dir)
         ground = runs.Ground(chosen, runs.Settings(steps or chosen.steps, seeds))
         _make_writable(folder)  # before hours of training, not after
         report = protocol.compare(ground, cards, display)

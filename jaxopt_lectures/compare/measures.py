@@ -3,6 +3,7 @@
 import hashlib
 import math
 import operator
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -30,10 +31,20 @@ def steps_to_target(
 
 
 def metric_text(values: Sequence[float], unit: str, plus_minus: str = "±") -> str:
-    """Mean and, of several, sample standard deviation: shares times 100 ("%") with one decimal, others in 3 digits."""
-    scale, digits, wide = (100, ".1f", ".1f") if unit == "%" else (1, ".3g", ".1g")
-    text = f"{scale * statistics.fmean(values):{digits}}"
-    return f"{text}{plus_minus}{scale * statistics.stdev(values):{wide}}" if len(values) > 1 else text
+    """Mean and, of several, sample standard deviation: shares times 100 ("%") with one decimal, others in 2 digits.
+
+    Of values that are not all finite only the mean is given, as inf or nan.
+    """
+    scale, digits, wide = (100, ".1f", ".1f") if unit == "%" else (1, ".2g", ".1g")
+    text = compact(scale * statistics.fmean(values), digits)
+    if len(values) == 1 or not all(map(math.isfinite, values)):
+        return text
+    return f"{text}{plus_minus}{compact(scale * statistics.stdev(values), wide)}"
+
+
+def compact(value: float, digits: str = "g") -> str:
+    """A number as Python formats it, but 1e-4 instead of 1e-04."""
+    return re.sub(r"e([+-])0+", r"e\1", f"{value:{digits}}").replace("e+", "e")
 
 
 def largest_difference(one: Any, other: Any) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _DASHES = 0, (2.5, 1.8)
 _PER_ROW = 5
 _PANEL = 1.8, 1.45  # inches
 _DPI = 180
+_TITLE = 90  # letters in a line of the title
 
 
 def save(report: Report, folder: Path) -> Path:
@@ -70,7 +72,8 @@ def _panel(panel: "Axes", report: Report, shown: Result) -> None:
     panel.plot(report.looks, _mean(shown.ours), color=_OURS, linewidth=2, zorder=3)
     if shown.twin:
         panel.plot(report.looks, _mean(shown.twin), color=_TWIN, linewidth=1.2, linestyle=_DASHES, zorder=4)
-    if min(np.min(result.ours.loss) for result in report.results) > 0:
+    seen = np.concatenate([np.ravel(result.ours.loss) for result in report.results])
+    if not (seen <= 0).any():  # not a number is neither
         panel.set_yscale("log")
     panel.set_xlim(0, report.looks[-1])
     panel.locator_params(axis="x", nbins=3)
@@ -87,13 +90,16 @@ def _panel(panel: "Axes", report: Report, shown: Result) -> None:
 
 def _title(report: Report) -> str:
     task, seeds = report.task, report.protocol["seeds"]
-    trained = f"{report.looks[-1]:,} steps of {report.protocol['batch_size']} examples"
+    size = report.protocol["batch_size"]
+    trained = f"{report.looks[-1]:,} steps of {size} example" + ("s" if size != 1 else "")
     trained += f", {seeds} seeds" if seeds > 1 else ", 1 seed"
     trained += "" if report.complete else ", interrupted"
-    return (
-        f"Training loss on {task['name']}: {trained}\n"
-        f"{task['summary']}; beside each name the validation {task['metric']}"
-    )
+    lines = f"Training loss on {task['name']}: {trained}", *_wrapped(task["summary"], task["metric"])
+    return "\n".join(lines)
+
+
+def _wrapped(summary: str, metric: str) -> list[str]:
+    return textwrap.wrap(f"{summary}; beside each name the validation {metric}", _TITLE)
 
 
 def _legend(report: Report) -> list[Any]:

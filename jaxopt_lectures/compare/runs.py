@@ -22,6 +22,8 @@ from jaxopt_lectures.compare.results import Curves
 from jaxopt_lectures.core.transformation import eval_params, gradient_point
 from jaxopt_lectures.tasks.task import Task, check
 
+_CONVOLUTION = "conv_general_dilated"
+
 Step = Callable[..., tuple[Any, Any, jax.Array]]
 
 
@@ -81,6 +83,7 @@ class Ground:
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in list(zip(*parts, strict=True))[1:]
         )
         self.keys = jax.vmap(jax.random.key)(jnp.arange(settings.seeds))
+        self.files = data.files
         self.fingerprint = fingerprint([array for part in (data.train, data.validation) for array in part])
 
         models[0].eval()
@@ -107,6 +110,7 @@ class Ground:
             "larger_is_better": task.larger_is_better,
             "target": task.target,
             "data_sha256": self.fingerprint,
+            "files_sha256": dict(self.files),
             "training_examples": len(self.examples[0]),
             "validation_examples": self.validating,
             "parameters": sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.params)),
@@ -164,7 +168,10 @@ class Run:
         return Curves(loss, metric, tuple(float(f"{seconds:.4g}") for seconds in self.seconds))
 
     def _compile(self) -> Step:
-        """A program of `(params, state, rest, examples, batches, steps)`, for any number of steps up to `every`."""
+        """A program of `(params, state, rest, examples, batches, steps)`, for any number of steps up to `every`.
+
+        Where a step has convolutions, Python calls it step by step: in a loop XLA's CPU computes them 6 times slower.
+        """
         task, graph, tx = self.ground.task, self.ground.graph, self.tx
 
         def loss(params: Any, rest: Any, x: Any, y: Any) -> Any:
@@ -172,17 +179,32 @@ class Run:
             value = task.loss(model, x, y)
             return value, nnx.split(model, nnx.Param, ...)[2]
 
-        def train(params: Any, state: Any, rest: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:
-            def step(index: jax.Array, carry: Any) -> Any:
-                params, state, rest, total = carry
-                x, y = (part[batches[index]] for part in examples)
-                point = gradient_point(state, params)
-                (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(point, rest, x, y)
-                updates, state = tx.update(gradients, state, params)
-                return optax.apply_updates(params, updates), state, rest, total + value.astype(jnp.float32)
+        def one(carry: Any, examples: Any, batches: jax.Array, index: jax.Array) -> Any:
+            params, state, rest, total = carry
+            x, y = (part[batches[index]] for part in examples)
+            point = gradient_point(state, params)
+            (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(point, rest, x, y)
+            updates, state = tx.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state, rest, total + value.astype(jnp.float32)
 
-            return jax.lax.fori_loop(0, steps, step, (params, state, rest, jnp.float32(0)))
+        def many(carry: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:
+            return jax.lax.fori_loop(0, steps, lambda index, carry: one(carry, examples, batches, index), carry)
 
-        over_seeds = jax.vmap(train, in_axes=(0, 0, 0, None, 0, None))
-        arguments = self.params, self.state, self.rest, self.ground.examples, self.ground.batches(0), 1
-        return jax.jit(over_seeds, donate_argnums=(0, 1, 2)).lower(*arguments).compile()
+        def compiled(function: Any) -> Any:
+            over_seeds = jax.vmap(function, in_axes=(0, None, 0, None))
+            carry = self.params, self.state, self.rest, jnp.zeros(self.ground.settings.seeds)
+            traced = jax.jit(over_seeds, donate_argnums=0).trace(carry, self.ground.examples, self.ground.batches(0), 1)
+            return None if function is many and _CONVOLUTION in str(traced.jaxpr) else traced.lower().compile()
+
+        loop = compiled(many)
+        step: Any = None if loop else compiled(one)
+
+        def program(params: Any, state: Any, rest: Any, examples: Any, batches: jax.Array, steps: int) -> Any:
+            carry = params, state, rest, jnp.zeros(self.ground.settings.seeds)
+            if loop:
+                return loop(carry, examples, batches, steps)
+            for index in range(steps):
+                carry = step(carry, examples, batches, index)
+            return carry
+
+        return program

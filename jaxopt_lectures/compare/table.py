@@ -1,13 +1,18 @@
 """The comparison as a table for a terminal of 80 columns, and the notes that belong under it."""
 
 import math
+import textwrap
 
 from rich.table import Table
 
 from jaxopt_lectures.compare.console import new_table
+from jaxopt_lectures.compare.measures import compact
 from jaxopt_lectures.compare.results import Curves, Report, Result
 
 _NONE = "-"
+
+
+_LINE = 79
 
 
 def comparison(report: Report, plus_minus: str = "±") -> Table:
@@ -21,7 +26,7 @@ def comparison(report: Report, plus_minus: str = "±") -> Table:
     headers = (
         "\nrate",
         f"{report.task['metric']}\n{unit}",
-        f"steps\nto {100 * target:g} %" if unit == "%" else f"steps\nto {target:g}",
+        f"steps\nto {100 * target:g} %" if unit == "%" else f"steps\nto {compact(target)}",
         f"apart\nat {report.looks[0]}",
         f"apart\nat {report.looks[-1]}",
         "\nnoise",
@@ -46,24 +51,28 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
     middle = f", median of {seeds} seeds" if seeds > 1 else ""
     noise = number(report.protocol["noise"])
     together = f"of {seeds} seeds at once, " if seeds > 1 else ""
+    examples = "validation example" + ("s" if task["validation_examples"] != 1 else "")
+    words = {
+        "rate": "the optimizer's typical one, not tuned for this task: no ranking",
+        task["metric"]: f"at the end, {task['validation_examples']} {examples}{spread}{better}",
+        "steps": f"looked at every {report.protocol['every']} steps{middle}",
+        "apart": f"largest difference of a weight to optax's, after {first} and {last} steps",
+        "noise": f"for scale: optax and optax, its first weights off by {noise}, {last} steps; training magnifies "
+        "roundings, so this is what to compare with, not 0",
+        "steps/s": f"{together}without compilation and validation",
+        "state": "per parameter, beside its own 4",
+    }
+    wide = max(map(len, words)) + 1
     return [
-        "rate      the optimizer's typical one, not tuned for this task: no ranking",
-        f"{task['metric']:<9} at the end, {task['validation_examples']} validation examples{spread}{better}",
-        f"steps     looked at every {report.protocol['every']} steps{middle}",
-        f"apart     largest difference of a weight to optax's, after {first} and {last} steps",
-        f"noise     for scale: optax and optax, its first weights off by {noise}, {last} steps;",
-        "          training magnifies roundings, so this is what to compare with, not 0",
-        f"steps/s   {together}without compilation and validation",
-        "state     per parameter, beside its own 4",
+        line
+        for word, text in words.items()
+        for line in textwrap.wrap(f"{word:<{wide}}{text}", _LINE, subsequent_indent=" " * wide)
     ]
 
 
 def number(value: float) -> str:
     """A difference in one digit: 0, 2e-7, 1e-2."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit}e{int(exponent)}"
+    return f"{value:g}" if value == 0 or not math.isfinite(value) else compact(value, ".0e")
 
 
 def _row(report: Report, result: Result, plus_minus: str) -> list[str]:

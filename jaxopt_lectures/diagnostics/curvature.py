@@ -3,6 +3,9 @@
 Sources: B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994; C. Lanczos, 1950; B. Ghorbani, S. Krishnan,
 Y. Xiao, "An investigation into neural net optimization via Hessian eigenvalue density", arXiv 1901.10159, 2019;
 lectures 001 and 004 (ill-conditioned Hessians, saddle points). The Lanczos iteration is matfree's.
+
+Products are computed in the parameters' dtype, eigenvalues from them in float32 (float64 if a parameter is). What comes
+out is no better than the products: with bfloat16 parameters expect two digits of the largest eigenvalue.
 """
 
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxopt_lectures.core.checks import whole
+from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.diagnostics.checks import floating, like, scalar_valued
 
 Function = Callable[[Any], Any]
@@ -48,7 +52,8 @@ def hessian(fun: Function, params: Any) -> jax.Array:
       params: where.
 
     Returns:
-      (n, n), rows and columns in the order of `jax.flatten_util.ravel_pytree(params)`.
+      (n, n) float32 (float64 if a parameter is), rows and columns in the order of
+      `jax.flatten_util.ravel_pytree(params)`.
 
     Raises:
       TypeError: leaves that are not floating-point; a function whose value is not one number.
@@ -70,7 +75,7 @@ def extreme_eigenvalues(fun: Function, params: Any, key: jax.Array, *, steps: in
       steps: products with the Hessian, >= 1; the number of parameters if that is smaller. A vector is kept for each.
 
     Returns:
-      `(smallest, largest)`, scalars.
+      `(smallest, largest)`, scalars, float32 (float64 if a parameter is).
 
     Raises:
       TypeError: leaves that are not floating-point; a function whose value is not one number; steps no integer.
@@ -94,7 +99,7 @@ def condition_number(fun: Function, params: Any, key: jax.Array | None = None, *
 
     Returns:
       A scalar; inf where the Hessian is not positive definite, or where that cannot be told from rounding
-      (`lambda_min` at most the dtype's eps times `lambda_max`).
+      (`lambda_min` at most the eps of the parameters' coarsest dtype times `lambda_max`).
 
     Raises:
       TypeError: leaves that are not floating-point; a function whose value is not one number.
@@ -105,7 +110,7 @@ def condition_number(fun: Function, params: Any, key: jax.Array | None = None, *
         smallest, largest = values[0], values[-1]
     else:
         smallest, largest = extreme_eigenvalues(fun, params, key, steps=steps)
-    definite = smallest > jnp.finfo(smallest.dtype).eps * largest
+    definite = smallest > _eps(params) * largest
     return jnp.where(definite, largest / jnp.where(definite, smallest, 1), jnp.inf)
 
 
@@ -173,7 +178,7 @@ def spectral_density(
     low, high = jnp.min(nodes), jnp.max(nodes)
     if width is None:
         largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
-        narrow = high - low <= jnp.finfo(nodes.dtype).eps * 100 * largest  # one eigenvalue, all the same
+        narrow = high - low <= _eps(params) * 100 * largest  # one eigenvalue, all the same, but for rounding
         size = jnp.where(narrow, jnp.where(largest > 0, largest, 1), high - low)
         width = size / 100
     sigma = jnp.asarray(width, nodes.dtype)
@@ -192,17 +197,23 @@ def _check_grid(grid: Any) -> None:
 
 
 def _matvec(fun: Function, params: Any) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
-    """The Hessian as a function of one vector, and the parameters as one."""
+    """The Hessian as a function of one vector, and the parameters as one, both in the dtype of the eigenvalues."""
     params = floating(params)
     slope = jax.grad(scalar_valued(fun))
     with jax.numpy_dtype_promotion("standard"):  # leaves of several dtypes become one vector of the widest
         flat, tree = ravel_pytree(params)
+    wide = arithmetic_dtype(flat.dtype)  # an eigen-decomposition of bfloat16 there is not, nor would it be of use
 
     def product(v: jax.Array) -> jax.Array:
         with jax.numpy_dtype_promotion("standard"):
-            return ravel_pytree(jax.jvp(slope, (params,), (tree(v),))[1])[0].astype(flat.dtype)
+            return ravel_pytree(jax.jvp(slope, (params,), (tree(v.astype(flat.dtype)),))[1])[0].astype(wide)
 
-    return product, flat
+    return product, flat.astype(wide)
+
+
+def _eps(params: Any) -> float:
+    """The rounding of the products, relative to the largest eigenvalue: that of the coarsest leaf."""
+    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(floating(params)))
 
 
 def _lanczos(product: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:

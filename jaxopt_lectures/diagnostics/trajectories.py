@@ -37,6 +37,7 @@ def trajectory(
     *,
     batches: Any = None,
     keep: Callable[[Any], Any] | None = None,
+    unroll: int = 1,
 ) -> Trajectory:
     """Minimises `fun` from `params` for `steps` steps and returns the path: one `jax.lax.scan`.
 
@@ -53,17 +54,20 @@ def trajectory(
       batches: a tree of arrays whose leading axis is `steps`: step t sees its t-th entries. None: the same function
         every step.
       keep: what to keep of the evaluated parameters at each point; None keeps them whole, and `lambda w: ()` nothing.
+      unroll: how many steps are written out in one turn of the loop, >= 1. The path is the same up to rounding.
+        More take longer to compile and can be faster to run.
 
     Returns:
       A `Trajectory`.
 
     Raises:
       TypeError: parameters that are not floating-point, a function whose value is not one number, a `tx` that is no
-        optimizer, `steps` that is no integer.
-      ValueError: negative `steps`; batches whose leading axis is not `steps`, naming the leaf.
+        optimizer, `steps` or `unroll` that is no integer.
+      ValueError: negative `steps`; `unroll` below 1; batches whose leading axis is not `steps`, naming the leaf.
     """
     check_transformation(tx, "tx")
     whole("steps", steps, 0)
+    whole("unroll", unroll, 1)
     params = floating(params)
     _check_batches(batches, steps)
     optimizer = optax.with_extra_args_support(tx)
@@ -79,7 +83,8 @@ def trajectory(
         )
         return (optax.apply_updates(params, updates), new), (keep(eval_params(state, params)), value)
 
-    (params, state), (points, values) = jax.lax.scan(step, (params, optimizer.init(params)), batches, length=steps)
+    start = params, optimizer.init(params)
+    (params, state), (points, values) = jax.lax.scan(step, start, batches, length=steps, unroll=unroll)
     points = jax.tree.map(_append, points, keep(eval_params(state, params)))
     return Trajectory(points, values, params, state)
 

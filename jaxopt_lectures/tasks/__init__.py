@@ -77,9 +77,9 @@ def get(name: str, data_dir: str | PathLike[str] | None = None) -> Task:
       data_dir: folder with the files of a task that reads some.
 
     Raises:
-      KeyError: no such task, or no such attribute; the message has the nearest name, or all of them.
-      Unfit: a folder is needed and not given, or given and not needed, or none; a module that cannot be imported; an
-        attribute that is not a Task. It is a ValueError.
+      KeyError: no such task; the message has the nearest name, or all of them.
+      Unfit: a folder is needed and not given, or given and not needed, or none; a module that cannot be imported; no
+        such attribute, or one that is not a Task. It is a ValueError.
     """
     known(name)
     if name in _FROM_FILES:
@@ -119,8 +119,8 @@ def _own(name: str) -> Task:
     if not hasattr(module, attribute):
         tasks = [key for key, value in vars(module).items() if isinstance(value, Task)]
         if not tasks:
-            raise KeyError(f"module {where!r} has no attribute {attribute!r}, and no task")
-        raise KeyError(registry.unknown(attribute, f"task in module {where!r}", tasks))
+            raise Unfit(f"module {where!r} has no attribute {attribute!r}, and no task")
+        raise Unfit(registry.unknown(attribute, f"task in module {where!r}", tasks))
     found = getattr(module, attribute)
     if not isinstance(found, Task):
         kind = "the class Task itself" if found is Task else f"of type {type(found).__name__}"

@@ -106,7 +106,7 @@ burgers = Task(
     batch_size=256,
     target=0.05,
     steps=2000,
-    metric_name="relative error",
+    metric_name="error",
     metric_unit="",
     larger_is_better=False,
 )

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from jaxopt_lectures.models.recurrent import Recurrent
 from jaxopt_lectures.models.transformer import GPT
+from jaxopt_lectures.tasks.measures import cross_entropy
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 MODULES = (  # one file each, written in Python, in every version
@@ -84,12 +83,8 @@ def data() -> Data:
         validation.append(_windows(tokens[cut:]))
     later = np.concatenate(validation)
     later = later[np.linspace(0, len(later) - 1, _JUDGED).round().astype(int)]
-    return Data(*(Examples(windows[:, :-1], windows[:, 1:]) for windows in (np.concatenate(train), later)))
-
-
-def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean over all characters of -log p(next character | those before it), in nats."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
+    parts = (Examples(windows[:, :-1], windows[:, 1:]) for windows in (np.concatenate(train), later))
+    return Data(*parts, files={source.name: source.sha256 for source in sources()})
 
 
 def bits(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -134,8 +129,8 @@ def _task(kind: str, summary: str, model: Callable[[int], nnx.Module], target: f
         data=data,
         batch_size=16,
         target=target,
-        metric_name="bits per character",
-        metric_unit="",
+        metric_name="entropy",
+        metric_unit="bits",
         larger_is_better=False,
     )
 

@@ -3,15 +3,12 @@
 Source of the data: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998.
 """
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks.measures import accuracy, cross_entropy
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 _SPLIT_SEED = 0  # one split for everyone: results of different machines and days are of the same examples
@@ -38,16 +35,6 @@ def model(seed: int) -> nnx.Module:
     A smooth activation: at a kink, as relu has, one rounding can turn a unit on and set two runs apart.
     """
     return MLP((64, 64, 10), activation=jnp.tanh, rngs=nnx.Rngs(seed))
-
-
-def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean over the examples of -log p(y | x), in nats."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
-
-
-def accuracy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Share of the examples whose most probable class is the right one."""
-    return jnp.mean(jnp.argmax(model(x), axis=-1) == y)
 
 
 digits = Task(

@@ -12,8 +12,8 @@ from flax import nnx
 
 from jaxopt_lectures.models.lenet import LeNet
 from jaxopt_lectures.models.resnet import resnet20
-from jaxopt_lectures.tasks.digits import accuracy, cross_entropy
 from jaxopt_lectures.tasks.image_files import find, read_cifar10, read_labelled_idx
+from jaxopt_lectures.tasks.measures import accuracy, cross_entropy
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 _CLASSES = 10

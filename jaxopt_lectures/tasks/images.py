@@ -12,6 +12,7 @@ from jaxopt_lectures.models.lenet import LeNet
 from jaxopt_lectures.models.resnet import resnet_small
 from jaxopt_lectures.models.vgg import VGG
 from jaxopt_lectures.tasks import digits as flat
+from jaxopt_lectures.tasks.measures import accuracy, cross_entropy
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 _IMAGE, _CLASSES = (8, 8, 1), 10
@@ -45,8 +46,8 @@ def _task(name: str, summary: str, model: Callable[[int], nnx.Module], steps: in
         name=name,
         summary=summary,
         model=model,
-        loss=flat.cross_entropy,
-        metric=flat.accuracy,
+        loss=cross_entropy,
+        metric=accuracy,
         data=data,
         batch_size=64,
         target=0.95,

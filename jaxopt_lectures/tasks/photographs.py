@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxopt_lectures import losses
 from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks.measures import squared_error
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 _BLOCK = 6  # pixels of the photograph that become one, in each direction
@@ -98,11 +98,6 @@ def _noisy(photographs: list[np.ndarray], columns: slice, rng: np.random.Generat
     return Examples(clean + noise, noise)
 
 
-def squared_error(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean squared error of what the network predicts, the colour or the noise."""
-    return losses.mse(y, model(x))
-
-
 def signal_to_noise(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio, -10 log10(mean squared error) in dB, of a signal between 0 and 1.
 
@@ -129,7 +124,7 @@ photograph = Task(
     data=picture_data,
     batch_size=512,
     target=25.0,
-    metric_name="signal to noise",
+    metric_name="PSNR",
     metric_unit="dB",
 )
 
@@ -143,6 +138,6 @@ denoising = Task(
     batch_size=64,
     target=25.0,
     steps=2000,
-    metric_name="signal to noise",
+    metric_name="PSNR",
     metric_unit="dB",
 )

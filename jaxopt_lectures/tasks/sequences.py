@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-from jaxopt_lectures import losses
 from jaxopt_lectures.models.recurrent import Recurrent
+from jaxopt_lectures.tasks.measures import cross_entropy, squared_error
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 ADDING_LENGTH = 50
@@ -87,19 +86,9 @@ def memory_data() -> Data:
     return Data(every, every)
 
 
-def squared_error(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean squared error of the sum."""
-    return losses.mse(y, model(x))
-
-
 def root_error(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """Root of the mean squared error."""
     return jnp.sqrt(squared_error(model, x, y))
-
-
-def cross_entropy(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean over all steps of -log p(target | what was read so far), in nats."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
 
 
 def recalled(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxopt_lectures import losses
 from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks.measures import squared_error
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
 _SPLIT_SEED = 0
@@ -83,11 +83,6 @@ def gap(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     return penalised(model, x, y) - OPTIMUM
 
 
-def squared_error(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean squared error."""
-    return losses.mse(y, model(x))
-
-
 def explained(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """R^2 = 1 - sum (y - y_hat)^2 / sum (y - mean(y))^2: the share of the variance that the model explains."""
     return 1 - jnp.sum((y - model(x)) ** 2) / jnp.sum((y - jnp.mean(y)) ** 2)
@@ -95,14 +90,14 @@ def explained(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 breast_cancer = Task(
     name="breast_cancer",
-    summary="benign or malignant, logistic regression with an L2 term, whose optimum is known",
+    summary="benign or malignant, logistic regression with an L2 term, whose minimum is known",
     model=_logistic,
     loss=penalised,
     metric=gap,
     data=breast_cancer_data,
     batch_size=455,
     target=1e-4,
-    metric_name="gap to the optimum",
+    metric_name="gap",
     metric_unit="",
     larger_is_better=False,
 )

@@ -1,7 +1,7 @@
 """What a task is: a model, its data, what to minimise and what to reach."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +22,19 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """The examples of a task. `test` is for the final word only: nothing may be chosen by it."""
+    """The examples of a task.
+
+    Attributes:
+      train: to train on.
+      validation: to choose by.
+      test: for the final word only: nothing may be chosen by it.
+      files: name -> sha256 of the files that they were read from, for reports; empty where there are none.
+    """
 
     train: Examples
     validation: Examples
     test: Examples | None = None
+    files: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -70,73 +78,107 @@ def check(task: Task, data: Data) -> None:
       data: what its `data()` gave.
 
     Raises:
-      Unfit: the data is not a `Data`, or the model no Flax NNX module; no examples, more or fewer inputs than targets,
-        fewer examples than a batch; a loss or metric that cannot be computed from what the model gives, is not a
-        scalar, or is not a real number; labels beyond the model's classes. The message names the task and the shapes.
+      Unfit: data that is not a `Data` of `Examples` of arrays, or a model that is no Flax NNX module with parameters;
+        no examples, more or fewer inputs than targets, fewer examples than a batch; a loss or metric that cannot be
+        computed from what the model gives, is not a scalar, or is not a real number; labels that are no class of the
+        model's. The message names the task and the shapes.
     """
     from flax import nnx  # here: the list of tasks is read without it
 
-    if not isinstance(data, Data):
-        raise Unfit(f"task {task.name!r}: data() gave a {type(data).__name__}; needed is a Data")
-    _check_counts(task, data)
+    parts = _parts(task, data)
     model = task.model(0)
-    if not isinstance(model, nnx.Module):
-        raise Unfit(f"task {task.name!r}: model(seed) gave a {type(model).__name__}; needed is a Flax NNX module")
+    if not isinstance(model, nnx.Module) or not jax.tree.leaves(nnx.state(model, nnx.Param)):
+        kind = type(model).__name__
+        raise Unfit(f"task {task.name!r}: model(seed) gave a {kind}; needed is a Flax NNX module with parameters")
     for word, fun, part in (("loss", task.loss, data.train), ("metric", task.metric, data.validation)):
         (model.train if word == "loss" else model.eval)()
-        _check_result(task, word, fun, model, Examples(*(jnp.asarray(array[: task.batch_size]) for array in part)))
-
-
-def _check_counts(task: Task, data: Data) -> None:
-    parts = {"training": data.train, "validation": data.validation, "test": data.test}
+        _check_result(task, word, fun, model, _first(part, np.arange(task.batch_size)))
+    model.train()
     for word, part in parts.items():
-        if part is None:
-            continue
+        _check_labels(task, word, model, part)
+
+
+def _parts(task: Task, data: Any) -> dict[str, Examples]:
+    """The parts that there are, by what they are for, once their sizes are seen to fit."""
+    if not isinstance(data, Data):
+        raise Unfit(f"task {task.name!r}: data() gave a {type(data).__name__}; needed is a Data")
+    named = {"training": data.train, "validation": data.validation, "test": data.test}
+    parts = {word: part for word, part in named.items() if part is not None}
+    for word, part in parts.items():
+        if not isinstance(part, Examples) or not all(hasattr(array, "dtype") and array.ndim for array in part):
+            raise Unfit(f"task {task.name!r}: the {word} part must be Examples(x, y) of two arrays with a first axis")
         inputs, targets = len(part.x), len(part.y)
         if inputs != targets:
             raise Unfit(f"task {task.name!r} has {inputs} {word} inputs but {targets} targets")
         if inputs == 0:
             raise Unfit(f"task {task.name!r} has no {word} examples")
-    count = len(data.train.x)
-    if not 1 <= task.batch_size <= count:
-        raise Unfit(f"task {task.name!r} has {count} training examples: no batch of {task.batch_size}")
+    count, size = len(data.train.x), task.batch_size
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= count:
+        raise Unfit(f"task {task.name!r} has {count} training examples: no batch of {size!r}")
+    return parts
+
+
+def _first(part: Examples, chosen: np.ndarray) -> Examples:
+    """Those of the examples that there are."""
+    rows = chosen[chosen < len(part.x)]
+    return Examples(*(jnp.asarray(array[rows]) for array in part))
+
+
+def _applied(fun: Callable[..., Any], model: Any) -> Callable[[Examples], Any]:
+    """`fun(model, x, y)` of examples. The model is put together inside: it may write to itself, as batch norm does."""
+    from flax import nnx
+
+    graph, state = nnx.split(model)
+    return lambda batch: fun(nnx.merge(graph, state, copy=True), *batch)
 
 
 def _check_result(task: Task, word: str, fun: Callable[..., Any], model: Any, batch: Examples) -> None:
     """One of loss and metric, on one batch."""
-    from flax import nnx
-
-    graph, state = nnx.split(model)
-
-    def shape_of(fun: Callable[..., Any]) -> Any:
-        # The model is put together inside: it may write to its own variables, as batch norm does.
-        return jax.eval_shape(lambda state, x, y: fun(nnx.merge(graph, state), x, y), state, *batch)
-
     try:
-        output = shape_of(lambda model, x, y: model(x))
-        gives = f"the model gives {_described(output)}"
+        gives = f"the model gives {_described(jax.eval_shape(_applied(_output, model), batch))}"
     except Exception as error:  # a loss need not call the model this way
-        output, gives = None, f"the model takes no inputs like {_described(batch.x)} ({_first_line(error)})"
+        gives = f"the model takes no inputs like {_described(batch.x)} ({_first_line(error)})"
     shapes = f"{gives}, the targets are {_described(batch.y)}"
     try:
-        result = shape_of(fun)
+        result = jax.eval_shape(_applied(fun, model), batch)
     except Exception as error:
         raise Unfit(f"task {task.name!r}: no {word}: {shapes}: {_first_line(error)}") from error
     kinds = [jnp.floating] if word == "loss" else [jnp.floating, jnp.integer]  # a metric may count, a loss has a slope
     if getattr(result, "shape", None) != () or not any(jnp.issubdtype(result.dtype, kind) for kind in kinds):
         raise Unfit(f"task {task.name!r}: the {word} must be one real number, is {_described(result)}; {shapes}")
-    _check_labels(task, word, fun, nnx.merge(graph, state), batch, output)
 
 
-def _check_labels(task: Task, word: str, fun: Any, model: Any, batch: Examples, output: Any) -> None:
-    """Labels beyond the model's classes, which take their probability from nowhere: the loss is NaN."""
-    x, y = batch
-    if not (hasattr(output, "shape") and jnp.issubdtype(y.dtype, jnp.integer) and output.shape[:-1] == y.shape):
+def _output(model: Any, x: Any, y: Any) -> Any:
+    del y
+    return model(x)
+
+
+def _check_labels(task: Task, word: str, model: Any, part: Examples) -> None:
+    """Labels that are no class: the loss is NaN, or a negative one is counted from the last class, unless it knows."""
+    y = np.asarray(part.y)
+    if not np.issubdtype(y.dtype, np.integer):
         return
-    classes, lowest, highest = output.shape[-1] if output.shape else 0, int(y.min()), int(y.max())
-    if (lowest < 0 or highest >= classes) and not jnp.isfinite(fun(model, x, y)):
-        found = f"labels from {lowest} to {highest}, the model has {classes} classes ({_described(output)})"
-        raise Unfit(f"task {task.name!r}: the {word} is not finite: {found}")
+    try:
+        output = jax.eval_shape(_applied(_output, model), _first(part, np.arange(task.batch_size)))
+    except Exception:
+        return
+    if getattr(output, "ndim", 0) != y.ndim + 1 or output.shape[1:-1] != y.shape[1:]:
+        return
+    classes = output.shape[-1]
+    for wrong in (y < 0, y >= classes):
+        found = np.flatnonzero(wrong.reshape(len(y), -1).any(axis=1))
+        if not len(found):
+            continue
+        examples = _first(part, found[: task.batch_size])
+        loss = _applied(task.loss, model)
+        value = loss(examples)
+        wrapped = loss(Examples(examples.x, jnp.where(examples.y < 0, examples.y + classes, examples.y)))
+        if not jnp.isfinite(value) or (y[found[0]].min() < 0 and value == wrapped):
+            label = y[found[0]][wrong[found[0]]].flat[0] if y.ndim > 1 else y[found[0]]
+            raise Unfit(
+                f"task {task.name!r}: {len(found)} {word} examples have labels out of range, the first {label} at "
+                f"{found[0]}; the model has {classes} classes, 0 to {classes - 1}"
+            )
 
 
 def _described(value: Any) -> str:

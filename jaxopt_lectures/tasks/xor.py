@@ -1,6 +1,7 @@
 """Exclusive or (lectures 000 and 004): the smallest problem that one neuron cannot solve.
 
-Eight hidden units: with two, one seed in four is caught in a local minimum whatever the optimizer.
+Eight hidden units: with two, a quarter to a half of the seeds are caught in a local minimum, by optimizer (of 100 seeds,
+22 at the least and 55 at the most).
 """
 
 from typing import Any
@@ -47,7 +48,7 @@ xor = Task(
     batch_size=4,
     target=0.1,
     steps=5000,
-    metric_name="largest error",
+    metric_name="error",
     metric_unit="",
     larger_is_better=False,
 )

@@ -18,6 +18,7 @@ from jaxopt_lectures.diagnostics import (
 
 KEY = jax.random.key(0)
 DTYPES = [jnp.float32, jnp.float64]
+HALF = [jnp.bfloat16, jnp.float16]
 
 
 def symmetric(eigenvalues, seed=0):
@@ -218,6 +219,80 @@ def test_density_of_one_eigenvalue(x64, eigenvalues):
     points, density = jax.jit(lambda w: spectral_density(fun, w, KEY))(w)
     assert np.trapezoid(density, points) == pytest.approx(1, abs=1e-8)
     assert points[jnp.argmax(density)] == pytest.approx(eigenvalues[0], abs=0.02)
+
+
+def stored(matrix, dtype):
+    """The matrix as the dtype holds it, in float64."""
+    return np.asarray(jnp.asarray(matrix, dtype)).astype(np.float64)
+
+
+def rounding(dtype, matrix):
+    """A bound of the eigenvalues' error in half precision, of a quadratic.
+
+    A product rounds the vector, both halves of the gradient, and their sum: 3 eps / 2 of ||H||, a dot product of 16
+    bits being summed in 32. Over n columns that is sqrt(n) of it in the Frobenius norm, twice for the triangle that the
+    tridiagonal matrix takes from its mirror image; Weyl. The rest is float32, a thousandth of it.
+    """
+    return 3.01 * float(jnp.finfo(dtype).eps) * np.sqrt(len(matrix)) * np.linalg.norm(matrix, 2)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize(
+    "eigenvalues",
+    [[-3.0, -1.0, 0.0, 0.5, 2.0, 7.0, 11.0], [1.0] * 6, [0.0] * 6, [0.0] * 40 + [1.0, 5.0], [3.0]],
+    ids=["seven", "identity", "zero", "flat", "one"],
+)
+def test_half_precision_extremes(dtype, eigenvalues):
+    """Also where the iteration should end early: what rounding adds is no new eigenvalue."""
+    matrix = symmetric(np.array(eigenvalues))
+    truth = np.linalg.eigvalsh(stored(matrix, dtype))[[0, -1]]
+    fun, w = quadratic(matrix, dtype)
+    found = extreme_eigenvalues(fun, w, KEY, steps=100)
+    assert [value.dtype for value in found] == [jnp.float32] * 2
+    np.testing.assert_allclose(found, truth, rtol=0, atol=rounding(dtype, matrix))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_matrix(dtype):
+    """A column of H is a product with a unit vector: two equal halves of an entry, halved and added, exactly."""
+    matrix = symmetric(np.array([0.5, 1.0, 2.0, 4.0]))
+    fun, w = quadratic(matrix, dtype)
+    found = hessian(fun, w)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, stored(matrix, dtype))
+    product = hessian_vector_product(fun, w, jnp.ones(4, dtype))
+    assert product.dtype == dtype
+    error = 1.5 * float(jnp.finfo(dtype).eps) * 4 * 2  # the three roundings of `rounding`, ||H|| ||v||
+    np.testing.assert_allclose(stored(product, dtype), stored(matrix, dtype) @ np.ones(4), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_condition_number(dtype):
+    fun, w = quadratic(np.diag([0.5, 1.0, 4.0]), dtype)
+    assert condition_number(fun, w) == pytest.approx(8, rel=1e-6)  # powers of two, but for the decomposition
+    assert condition_number(fun, w).dtype == jnp.float32
+    error = rounding(dtype, np.diag([0.5, 1.0, 4.0]))
+    assert condition_number(fun, w, KEY) == pytest.approx(8, rel=0.001 + error / (0.5 - error) + error / 4)
+    eps = float(jnp.finfo(dtype).eps)
+    lost, w = quadratic(np.diag([eps / 2, 1.0]), dtype)
+    assert condition_number(lost, w) == jnp.inf, "not to be told from rounding, although float32 tells it from 0"
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_spectrum(dtype):
+    """Gaps of 1/2 and more, errors below them: each of eight eigenvalues has its node and about an eighth."""
+    eigenvalues = np.array([-2.0, -1.0, 0.0, 1.5, 3.0, 4.0, 8.0, 9.0])
+    fun, w = quadratic(np.diag(eigenvalues), dtype)
+    nodes, weights = spectral_quadrature(fun, w, KEY, probes=1)
+    assert nodes.dtype == weights.dtype == jnp.float32
+    order, error = np.argsort(nodes), rounding(dtype, np.diag(eigenvalues))
+    np.testing.assert_allclose(nodes[order], eigenvalues, rtol=0, atol=error)
+    # An eigenvector turns by at most error / gap, its first component 1 / sqrt 8 by that, the square by twice 1 / sqrt 8.
+    np.testing.assert_allclose(weights[order], 1 / 8, rtol=0, atol=2 / np.sqrt(8) * error)
+    points, density = spectral_density(fun, w, KEY, probes=2)
+    assert points.dtype == density.dtype == jnp.float32
+    # as in test_density: float32 rounds 1024 terms
+    assert np.trapezoid(np.asarray(density, np.float64), np.asarray(points, np.float64)) == pytest.approx(1, abs=1e-5)
 
 
 def mixed(tree):

@@ -157,6 +157,28 @@ def test_keep(x64):
     assert trajectory(jol.sgd(0.1), valley, jnp.asarray(START), 5, keep=lambda w: ()).points == ()
 
 
+@pytest.mark.parametrize("unroll", [2, 7, 30, 100])
+def test_unrolled_it_is_the_same_path(x64, unroll):
+    """Steps written out are fused otherwise: equal to TOLERANCE, whether 30 is a multiple of their number or not."""
+    rates = jnp.linspace(0.02, 0.15, 30)  # a step taken twice or left out would show
+
+    def fun(w, rate):
+        return valley(w) * rate / 0.15
+
+    plain, found = (
+        trajectory(jol.momentum(0.05), fun, jnp.asarray(START), 30, batches=rates, unroll=n) for n in (1, unroll)
+    )
+    assert found.points.shape == (31, 2)
+    for mine, its in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=10 * TOLERANCE)
+    turns = [
+        str(jax.make_jaxpr(lambda w, n=n: trajectory(jol.sgd(0.1), valley, w, 6, unroll=n).params)(jnp.ones(2)))
+        for n in (1, unroll)
+    ]
+    assert "unroll=1\n" in turns[0], "one by one unless it is asked for"
+    assert f"unroll={min(unroll, 6)}\n" in turns[1] or f"unroll={unroll}\n" in turns[1]
+
+
 def test_line_search_is_given_what_it_needs(x64):
     """optax's L-BFGS searches along its direction: on a quadratic of two variables it is done within ten steps."""
     with jax.numpy_dtype_promotion("standard"):
@@ -185,6 +207,9 @@ def test_numbers_as_parameters():
         (lambda: trajectory(jol.sgd(0.1), valley, {}, 3), ValueError, "at least one leaf"),
         (lambda: trajectory(jol.sgd(0.1), valley, jnp.ones(2), -1), ValueError, "steps must be at least 0, got -1"),
         (lambda: trajectory(jol.sgd(0.1), valley, jnp.ones(2), 3.0), TypeError, "steps must be an integer"),
+        (lambda: trajectory(jol.sgd(0.1), valley, jnp.ones(2), 3, unroll=0), ValueError, "unroll must be at least 1"),
+        (lambda: trajectory(jol.sgd(0.1), valley, jnp.ones(2), 3, unroll=2.0), TypeError, "unroll must be an integer"),
+        (lambda: trajectory(jol.sgd(0.1), valley, jnp.ones(2), 3, unroll=True), TypeError, "unroll must be an integer"),
         (lambda: trajectory(jol.sgd, valley, jnp.ones(2), 3), TypeError, "call the factory first"),
         (
             lambda: trajectory(

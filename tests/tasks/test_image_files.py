@@ -29,7 +29,7 @@ def records(labels, images):
 
 def write(folder, name, content, packed=False):
     path = folder / (f"{name}.gz" if packed else name)
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     return path
 
 
@@ -147,7 +147,7 @@ def images(count=6, side=28):
             idx(np.array([3, 9, 10, 255] + 16 * [0], np.uint8)),
             r"has 2 labels out of range 0 to 9; the first is 10, of example 2 \(counted from 0\)",
         ),
-        (f"{IDX[0]}.gz", gzip.compress(idx(images(20)))[:-20], r"ubyte.gz is cut off or no gzip file"),
+        (f"{IDX[0]}.gz", gzip.compress(idx(images(20)), mtime=0)[:-20], r"ubyte.gz is cut off or no gzip file"),
         (f"{IDX[0]}.gz", idx(images(20)), r"ubyte.gz is cut off or no gzip file"),
     ],
 )

@@ -63,14 +63,14 @@ def test_a_path_that_is_none_is_refused(path):
     [
         ("nowhere_at_all:task", ValueError, r"no module is called 'nowhere_at_all'; looked in .* and where Python"),
         ("mine_here.deeper:task", ValueError, "no module is called 'mine_here.deeper'"),
-        ("mine_here:wantde", KeyError, "no task in module 'mine_here' is called 'wantde'; did you mean 'wanted'?"),
+        ("mine_here:wantde", ValueError, "no task in module 'mine_here' is called 'wantde'; did you mean 'wanted'?"),
         (
             "mine_here:number",
             ValueError,
             "'mine_here:number' is of type int; needed is an instance of jaxopt",
         ),
         ("mine_here:kind", ValueError, "'mine_here:kind' is the class Task itself; needed is an instance"),
-        ("empty_here:task", KeyError, "module 'empty_here' has no attribute 'task', and no task"),
+        ("empty_here:task", ValueError, "module 'empty_here' has no attribute 'task', and no task"),
         ("needs_more:task", ValueError, "module 'needs_more' cannot be imported: No module named 'not_installed'"),
         ("asks_wrong:task", ValueError, "module 'asks_wrong' cannot be imported: cannot import name 'nothing'"),
     ],

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -122,6 +123,12 @@ def examples(count=8, *, width=3, highest=3):
     return Examples(np.ones((count, width), np.float32), np.full(count, highest, np.int32))
 
 
+def labelled(index, label):
+    """Examples of which one has another label."""
+    x, y = examples()
+    return Examples(x, np.where(np.arange(len(y)) == index, label, y).astype(np.int32))
+
+
 def small(**changes):
     """A task that fits, but for the changes: 3 features, 4 classes."""
     digits = tasks.get("digits")
@@ -174,8 +181,24 @@ def test_what_fits_is_let_through():
         (
             {},
             Data(examples(highest=4), examples()),
-            r"task 'small': the loss is not finite: labels from 4 to 4, the model has 4 classes \(float32 \(4, 4\)\)",
+            "task 'small': 8 training examples have labels out of range, the first 4 at 0; the model has 4 classes",
         ),
+        ({}, Data(labelled(6, 9), examples()), "1 training examples have labels out of range, the first 9 at 6;"),
+        ({}, Data(labelled(6, -1), examples()), "1 training examples have labels out of range, the first -1 at 6;"),
+        ({}, Data(examples(), labelled(2, -2)), "1 validation examples have labels out of range, the first -2 at 2;"),
+        (
+            {},
+            Data(examples(), examples(), labelled(7, 4)),
+            "1 test examples have labels out of range, the first 4 at 7",
+        ),
+        (
+            {},
+            Data((np.ones((8, 3)), np.ones(8)), examples()),
+            r"the training part must be Examples\(x, y\)",
+        ),
+        ({}, Data(Examples([[1.0]], [0]), examples()), r"the training part must be Examples\(x, y\)"),
+        ({"batch_size": 4.0}, fits(), "task 'small' has 8 training examples: no batch of 4.0"),
+        ({"model": lambda seed: nnx.Dropout(0.5, rngs=nnx.Rngs(seed))}, fits(), "gave a Dropout; needed is a Flax NNX"),
         ({"batch_size": 9}, fits(), "task 'small' has 8 training examples: no batch of 9"),
         ({"batch_size": 0}, fits(), "task 'small' has 8 training examples: no batch of 0"),
         ({}, Data(examples(), examples(0)), "task 'small' has no validation examples"),
@@ -200,3 +223,13 @@ def test_data_of_another_kind_is_refused():
 def test_a_model_of_another_kind_is_refused():
     with pytest.raises(Unfit, match=r"task 'small': model\(seed\) gave a ndarray; needed is a Flax NNX module"):
         fitting.check(small(model=lambda seed: np.zeros(3)), fits())
+
+
+def test_a_loss_may_know_labels_that_are_no_class():
+    """-1 as "not labelled", where the loss leaves such examples out."""
+
+    def known(model, x, y):
+        losses = optax.softmax_cross_entropy_with_integer_labels(model(x), jnp.maximum(y, 0))
+        return jnp.sum(jnp.where(y >= 0, losses, 0)) / jnp.maximum(jnp.sum(y >= 0).astype(jnp.float32), 1)
+
+    assert fitting.check(small(loss=known), Data(labelled(6, -1), examples())) is None
