@@ -101,10 +101,8 @@ def tasks_table() -> str:
     rows = []
     for name in tasks.names():
         task = tasks.get(name, data_dir="." if tasks.reads_files(name) else None)
-        value = f"{100 * task.target:g} %" if task.metric_unit == "%" else f"{task.target:g} {task.metric_unit}".strip()
-        solved = f"{task.metric_name} {'' if task.larger_is_better else '<= '}{value}"
         own = "yours" if tasks.reads_files(name) else "included"
-        rows.append((f"`{name}`", escaped(task.summary), own, str(task.batch_size), str(task.steps), escaped(solved)))
+        rows.append((f"`{name}`", escaped(task.summary), own, str(task.batch_size), str(task.steps), escaped(task.goal)))
     return _table(rows, ("task", "what is trained on what", "data", "batch", "steps", "solved at"))
 
 

@@ -63,15 +63,8 @@ def _listed_tasks(tasks: Sequence[Task], with_summary: bool) -> Table:
     for header in ("task", "solved at", "what is trained on what")[: 3 if with_summary else 2]:
         table.add_column(header, no_wrap=True)
     for task in tasks:
-        table.add_row(*(task.name, _target(task), task.summary)[: 3 if with_summary else 2])
+        table.add_row(*(task.name, task.goal, task.summary)[: 3 if with_summary else 2])
     return table
-
-
-def _target(task: Task) -> str:
-    """The target in words: accuracy 95 %, error <= 1."""
-    sign = "" if task.larger_is_better else "<= "
-    value = f"{100 * task.target:g} %" if task.metric_unit == "%" else f"{task.target:g} {task.metric_unit}"
-    return f"{task.metric_name} {sign}{value}".strip()
 
 
 def _listed(cards: Sequence[Card], with_summary: bool) -> Table:

@@ -62,7 +62,7 @@ def notes(report: Report, plus_minus: str = "±") -> list[str]:
         "steps/s": f"{together}without compilation and validation",
         "state": "per parameter, beside its own 4",
     }
-    wide = max(map(len, words)) + 1
+    wide = max(map(len, words)) + 2
     return [
         line
         for word, text in words.items()

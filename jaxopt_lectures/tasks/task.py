@@ -69,6 +69,13 @@ class Task:
     metric_unit: str = "%"
     larger_is_better: bool = True
 
+    @property
+    def goal(self) -> str:
+        """The target in words: "accuracy 95 %", "error <= 1"."""
+        sign = "" if self.larger_is_better else "<= "
+        value = f"{100 * self.target:g} %" if self.metric_unit == "%" else f"{self.target:g} {self.metric_unit}"
+        return f"{self.metric_name} {sign}{value}".strip()
+
 
 def check(task: Task, data: Data) -> None:
     """Whether the parts of a task fit together, found out by shapes, before anything is trained.
