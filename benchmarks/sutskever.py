@@ -35,7 +35,7 @@ PAPER = {
     "Nesterov 0.99": 0.096,
     "Nesterov 0.995": 0.091,
 }
-"""Training error on the original CURVES after 750,000 steps, Sutskever et al. 2013, table 1."""
+"""Training error on the original CURVES after 750,000 steps, Sutskever et al. 2013, table 1; quoted from memory."""
 
 SETTINGS = {
     # The momentum reaches 0.995 before the last steps, which are taken at 0.9, as in the paper.

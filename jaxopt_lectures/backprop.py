@@ -33,7 +33,6 @@ from jaxopt_lectures.losses import cross_entropy_with_logits, mse
 Layers = Sequence[tuple[Any, Any]]
 Function = Callable[[jax.Array], jax.Array]
 
-
 ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {
     # sigma (1 - sigma), written so that 1 - sigma is not rounded to 0
     "sigmoid": (jax.nn.sigmoid, lambda z: jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)),
@@ -60,7 +59,7 @@ def forward(
       is a^l), one array of shape (N, nodes) each.
 
     Raises:
-      ValueError: an unknown name, no layer, no sample, or shapes that do not fit, naming the layer.
+      ValueError: an unknown name, no layer, no sample, a layer that is no pair or does not fit, naming it.
       TypeError: complex arrays.
 
     Source: lecture 004, the definitions and step 1.
@@ -96,7 +95,7 @@ def gradients(
       `(cost, [(dC/dw, dC/db), ...])`: a scalar, and a pair for each layer, shaped like its (w, b).
 
     Raises:
-      ValueError: an unknown name, no layer, no sample, or shapes that do not fit, naming the layer.
+      ValueError: an unknown name, no layer, no sample, a layer that is no pair or does not fit, naming it.
       TypeError: complex arrays.
 
     Source: lecture 004, steps 1 to 4.
@@ -206,7 +205,11 @@ def _checked(layers: Layers, x: Any, activation: str, cost: str, y: Any = None) 
     """Weights, biases, x (and y), in the dtype to compute in, once everything is seen to fit."""
     _known("activation", activation, ACTIVATIONS)
     _known("cost", cost, ("mse", "cross_entropy"))
-    if not layers:
+    for number, pair in enumerate(layers, 1):  # an array's rows would be taken for pairs, were they two long
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            got = f"{len(pair)} entries" if isinstance(pair, tuple | list) else type(pair).__name__
+            raise ValueError(f"layer {number} must be a pair (w, b), got {got}")
+    if not len(layers):
         raise ValueError("layers is empty: a network has at least one layer (w, b)")
     ws, bs = zip(*layers, strict=True)
     x, *arrays = _real(x, *ws, *bs, *([] if y is None else [y]))
@@ -221,14 +224,12 @@ def _checked(layers: Layers, x: Any, activation: str, cost: str, y: Any = None) 
                 f"which has {width} columns, got {w.shape} and {b.shape}"
             )
         width, before = w.shape[0], f"layer {number}"
-    if y is None:
-        return weights, biases, x
-    if arrays[-1].shape != (len(x), width):
+    if y is not None and arrays[-1].shape != (len(x), width):
         raise ValueError(
             f"y has shape {arrays[-1].shape}, the network's output {(len(x), width)}: they must be equal "
             "(class labels become rows by one_hot(labels, classes))"
         )
-    return weights, biases, x, arrays[-1]
+    return weights, biases, x, *([] if y is None else arrays[-1:])
 
 
 def _real(*values: Any) -> list[jax.Array]:

@@ -321,6 +321,35 @@ def test_layers_that_do_not_fit(layers, text):
         backprop.forward(layers, X)
 
 
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ([(W, B), (W, B, B)], r"layer 2 must be a pair \(w, b\), got 3 entries"),
+        ([(W,)], "layer 1 .*got 1 entries"),
+        ((W, B), "layer 1 .*got ndarray"),  # a single pair for a sequence of them
+        (W, "layer 1 .*got ndarray"),
+        (np.zeros((1, 2, 3)), "layer 1 .*got ndarray"),  # whose rows are two long
+        (jnp.asarray(W), "layer 1 .*got ArrayImpl"),
+        (B, "layer 1 .*got float64"),
+        ({"w": W, "b": B}, "layer 1 .*got str"),
+        (np.zeros((0, 2)), "layers is empty"),
+    ],
+    ids=["three", "one", "bare", "matrix", "array", "jax", "vector", "names", "none"],
+)
+def test_layers_that_are_no_pairs(layers, text):
+    with pytest.raises(ValueError, match=text):
+        backprop.gradients(layers, X, Y)
+    with pytest.raises(ValueError, match=text):
+        backprop.forward(layers, X)
+
+
+def test_a_pair_may_be_a_list():
+    layers, x, y = problem((3, 2))
+    found, wanted = (backprop.gradients(one, x, y) for one in ([list(layers[0])], layers))
+    for mine, its in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
 @pytest.mark.parametrize("x", [X[0], X[None], X[:0]])
 def test_samples_that_are_no_rows(x):
     with pytest.raises(ValueError, match=r"x must have shape \(N, P\)"):

@@ -102,7 +102,9 @@ def tasks_table() -> str:
     for name in tasks.names():
         task = tasks.get(name, data_dir="." if tasks.reads_files(name) else None)
         own = "yours" if tasks.reads_files(name) else "included"
-        rows.append((f"`{name}`", escaped(task.summary), own, str(task.batch_size), str(task.steps), escaped(task.goal)))
+        rows.append(
+            (f"`{name}`", escaped(task.summary), own, str(task.batch_size), str(task.steps), escaped(task.goal))
+        )
     return _table(rows, ("task", "what is trained on what", "data", "batch", "steps", "solved at"))
 
 

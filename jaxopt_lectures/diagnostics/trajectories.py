@@ -54,8 +54,8 @@ def trajectory(
       batches: a tree of arrays whose leading axis is `steps`: step t sees its t-th entries. None: the same function
         every step.
       keep: what to keep of the evaluated parameters at each point; None keeps them whole, and `lambda w: ()` nothing.
-      unroll: how many steps are written out in one turn of the loop, >= 1. The path is the same up to rounding.
-        More take longer to compile and can be faster to run.
+      unroll: how many steps are written out in one turn of the loop, >= 1, for where a turn costs more than a step.
+        The path is the same up to rounding. Compiling takes that much longer; measure whether running takes less.
 
     Returns:
       A `Trajectory`.

@@ -1,7 +1,7 @@
 """Exclusive or (lectures 000 and 004): the smallest problem that one neuron cannot solve.
 
-Eight hidden units: with two, a quarter to a half of the seeds are caught in a local minimum, by optimizer (of 100 seeds,
-22 at the least and 55 at the most).
+Eight hidden units: with two, a quarter to a half of the seeds are caught in a local minimum, by optimizer (22 to 55 of
+100 seeds).
 """
 
 from typing import Any

@@ -280,15 +280,16 @@ def test_half_precision_condition_number(dtype):
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_spectrum(dtype):
-    """Gaps of 1/2 and more, errors below them: each of eight eigenvalues has its node and about an eighth."""
-    eigenvalues = np.array([-2.0, -1.0, 0.0, 1.5, 3.0, 4.0, 8.0, 9.0])
+    """Each of four eigenvalues has its node and about a quarter of the weight."""
+    eigenvalues = np.array([-4.0, 0.0, 4.0, 8.0])
     fun, w = quadratic(np.diag(eigenvalues), dtype)
     nodes, weights = spectral_quadrature(fun, w, KEY, probes=1)
     assert nodes.dtype == weights.dtype == jnp.float32
     order, error = np.argsort(nodes), rounding(dtype, np.diag(eigenvalues))
     np.testing.assert_allclose(nodes[order], eigenvalues, rtol=0, atol=error)
-    # An eigenvector turns by at most error / gap, its first component 1 / sqrt 8 by that, the square by twice 1 / sqrt 8.
-    np.testing.assert_allclose(weights[order], 1 / 8, rtol=0, atol=2 / np.sqrt(8) * error)
+    # An eigenvector turns by at most the sine error / gap; (1/2 + sine)^2 - (1/2)^2 for its first component
+    sine = error / (4 - error)
+    np.testing.assert_allclose(weights[order], 1 / 4, rtol=0, atol=sine + sine**2)
     points, density = spectral_density(fun, w, KEY, probes=2)
     assert points.dtype == density.dtype == jnp.float32
     # as in test_density: float32 rounds 1024 terms
