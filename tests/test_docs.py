@@ -1,5 +1,6 @@
 """What is written about each optimizer is there, and true where it can be checked."""
 
+import importlib
 import inspect
 import re
 
@@ -67,3 +68,13 @@ def test_unknown_card():
         jol.registry.get("adamww")
     with pytest.raises(KeyError, match=r"known: sgd, momentum"):
         jol.registry.get("qqqqqq")
+
+
+def test_rooms_are_reached_from_the_package():
+    assert jol.losses.mse([0.0, 2.0], [0.0, 0.0]) == 2
+    assert jol.models.MLP is importlib.import_module("jaxopt_lectures.models.mlp").MLP
+    assert jol.tasks.get("xor").name == "xor"
+    for room in (jol.models, jol.tasks, jol.diagnostics):
+        for name in room.__all__:
+            assert inspect.getdoc(getattr(room, name)), name
+    assert jol.backprop.__doc__

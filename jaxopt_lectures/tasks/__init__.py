@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures import registry
-from jaxopt_lectures.tasks.task import Task, Unfit
+from jaxopt_lectures.tasks.task import Data, Examples, Task, Unfit
+
+__all__ = ["Data", "Examples", "Task", "Unfit", "get", "known", "names", "reads_files"]
 
 _TASKS = {  # name -> module:attribute, a Task
     "digits": "jaxopt_lectures.tasks.digits:digits",
