@@ -81,7 +81,7 @@ def _panel(panel: "Axes", report: Report, shown: Result) -> None:
     unit = report.task["metric_unit"]
     reached = f"{metric_text([fmean(shown.ours.final_metric)], unit)} {unit}".strip()
     panel.set_title(reached, loc="right", fontsize=8, color=_INK, pad=3)
-    panel.tick_params(labelsize=7, color=_INK, labelcolor=_INK)
+    panel.tick_params(which="both", labelsize=7, color=_INK, labelcolor=_INK)
     panel.tick_params(which="minor", left=False)
     panel.grid(axis="y", color="#EEEEEE", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
