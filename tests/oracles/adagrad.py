@@ -1,4 +1,4 @@
-"""AdaGrad and AdaGrad-Norm. Ledger O9, O10."""
+"""AdaGrad and AdaGrad-Norm."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Adam and its relatives. Ledger O14.
+"""Adam and its relatives.
 
 Bias correction divides an average by 1 - the product of all its decays so far. For a constant decay b that is the
 paper's 1 - b^t; for a schedule it is the exact weight of the average, which 1 - b_t^t is not.

@@ -1,4 +1,4 @@
-"""Gradient clipping: plain functions of the gradients of one step. Ledger L14."""
+"""Gradient clipping: plain functions of the gradients of one step."""
 
 import math
 

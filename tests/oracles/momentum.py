@@ -1,4 +1,4 @@
-"""Gradient descent, heavy ball, Nesterov. Ledger O1-O6."""
+"""Gradient descent, heavy ball, Nesterov."""
 
 import numpy as np
 

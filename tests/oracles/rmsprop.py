@@ -1,4 +1,4 @@
-"""RMSProp and AdaDelta. Ledger O11-O13."""
+"""RMSProp and AdaDelta."""
 
 import numpy as np
 
