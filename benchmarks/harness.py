@@ -58,10 +58,10 @@ def _cpuinfo():
     return path.read_text().splitlines() if path.exists() else []
 
 
-def save(name, rows):
+def save(name, rows, **more):
     """Writes benchmarks/results/NAME.json whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
     target, part = RESULTS / f"{name}.json", RESULTS / f"{name}.json.part"
-    part.write_text(json.dumps({"schema": 1, "machine": machine(), "rows": rows}, indent=2) + "\n")
+    part.write_text(json.dumps({"schema": 1, "machine": machine(), "rows": rows, **more}, indent=2) + "\n")
     os.replace(part, target)
     return target

@@ -6,7 +6,6 @@ the first seed, the best one with all seeds. Finished runs are kept: the command
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ from flax import nnx
 from jax.nn.initializers import normal
 
 import jaxopt_lectures as jol
-from benchmarks.harness import RESULTS, machine
+from benchmarks.harness import RESULTS, save
 from jaxopt_lectures import tasks
 
 SEEDS = (0, 1, 2)
@@ -122,7 +121,7 @@ def main(name):
             value = bench.run(method, rate, seed, dense)
             runs[label] = value if value == value else None
             print(f"{label}: {value:.4g} ({time.perf_counter() - began:.0f} s)", flush=True)
-            save(path, {"schema": 1, "machine": machine(), "settings": settings, "runs": runs})
+            save(path.stem, {}, settings=settings, runs=runs)
         return float("inf") if runs[label] is None else runs[label]
 
     rates = settings["rates"]
@@ -138,16 +137,9 @@ def main(name):
     for method in ("plain", "Nesterov 0.99"):
         errors = [error(method, rate, SEEDS[0], dense=True) for rate in rates]
         rows[f"dense, {method}"] = {"error": min(errors)}
-    save(path, {"schema": 1, "machine": machine(), "settings": settings, "rows": rows, "runs": runs})
+    save(path.stem, rows, settings=settings, runs=runs)
     for label, row in rows.items():
         print(label, row)
-
-
-def save(path, content):
-    """Writes the file whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -156,4 +156,6 @@ def test_the_picture_has_a_panel_for_each_optimizer(report, tmp_path):
 
 def test_the_picture_stands_what_diverged(report):
     only = dataclasses.replace(diverged(report), results=diverged(report).results[1:])
-    plot.figure(only).canvas.draw()
+    figure = plot.figure(only)
+    figure.canvas.draw()
+    assert [panel.get_title(loc="left") for panel in figure.axes if panel.axison] == [only.results[0].name]

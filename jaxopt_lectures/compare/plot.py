@@ -94,12 +94,8 @@ def _title(report: Report) -> str:
     trained = f"{report.looks[-1]:,} steps of {size} example" + ("s" if size != 1 else "")
     trained += f", {seeds} seeds" if seeds > 1 else ", 1 seed"
     trained += "" if report.complete else ", interrupted"
-    lines = f"Training loss on {task['name']}: {trained}", *_wrapped(task["summary"], task["metric"])
-    return "\n".join(lines)
-
-
-def _wrapped(summary: str, metric: str) -> list[str]:
-    return textwrap.wrap(f"{summary}; beside each name the validation {metric}", _TITLE)
+    told = textwrap.wrap(f"{task['summary']}; beside each name the validation {task['metric']}", _TITLE)
+    return "\n".join([f"Training loss on {task['name']}: {trained}", *told])
 
 
 def _legend(report: Report) -> list[Any]:

@@ -9,24 +9,19 @@ from flax import nnx
 
 from jaxopt_lectures.models.mlp import MLP
 from jaxopt_lectures.tasks.measures import accuracy, cross_entropy
+from jaxopt_lectures.tasks.split import in_three
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
-_SPLIT_SEED = 0  # one split for everyone: results of different machines and days are of the same examples
 _DEEPEST = 16.0  # pixels are whole numbers from 0 to 16
 
 
 def data() -> Data:
     """60 % of the images to train, 20 % to validate, 20 % to test, each with equal shares of the ten digits."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     x, y = load_digits(return_X_y=True)
     x, y = (x / _DEEPEST).astype(np.float32), y.astype(np.int32)
-    x, x_rest, y, y_rest = train_test_split(x, y, train_size=0.6, stratify=y, random_state=_SPLIT_SEED)
-    x_validation, x_test, y_validation, y_test = train_test_split(
-        x_rest, y_rest, train_size=0.5, stratify=y_rest, random_state=_SPLIT_SEED
-    )
-    return Data(Examples(x, y), Examples(x_validation, y_validation), Examples(x_test, y_test))
+    return Data(*(Examples(*part) for part in in_three(x, y, stratify=True)))
 
 
 def model(seed: int) -> nnx.Module:

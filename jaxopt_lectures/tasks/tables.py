@@ -13,10 +13,10 @@ import optax
 from flax import nnx
 
 from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.tasks import split
 from jaxopt_lectures.tasks.measures import squared_error
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 
-_SPLIT_SEED = 0
 PENALTY = 0.01  # lambda of the L2 term
 OPTIMUM = 0.0965564497740809  # of `penalised` on the training examples, by Newton's method in float64
 
@@ -30,7 +30,7 @@ def breast_cancer_data() -> Data:
     from sklearn.model_selection import train_test_split
 
     x, y = load_breast_cancer(return_X_y=True)
-    x, x_test, y, y_test = train_test_split(x, y, train_size=0.8, stratify=y, random_state=_SPLIT_SEED)
+    x, x_test, y, y_test = train_test_split(x, y, train_size=0.8, stratify=y, random_state=split.SEED)
     train, test = (
         Examples(part, label.astype(np.float32))
         for part, label in zip(_standardised(x, x, x_test), (y, y_test), strict=True)
@@ -44,15 +44,9 @@ def diabetes_data() -> Data:
     All standardised by the training examples' mean and standard deviation.
     """
     from sklearn.datasets import load_diabetes
-    from sklearn.model_selection import train_test_split
 
     x, y = load_diabetes(return_X_y=True)
-    x, x_rest, y, y_rest = train_test_split(x, y[:, None], train_size=0.6, random_state=_SPLIT_SEED)
-    x_validation, x_test, y_validation, y_test = train_test_split(
-        x_rest, y_rest, train_size=0.5, random_state=_SPLIT_SEED
-    )
-    inputs = _standardised(x, x, x_validation, x_test)
-    targets = _standardised(y, y, y_validation, y_test)
+    inputs, targets = (_standardised(parts[0], *parts) for parts in zip(*split.in_three(x, y[:, None]), strict=True))
     return Data(*(Examples(*part) for part in zip(inputs, targets, strict=True)))
 
 

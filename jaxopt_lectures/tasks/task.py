@@ -99,7 +99,7 @@ def check(task: Task, data: Data) -> None:
         raise Unfit(f"task {task.name!r}: model(seed) gave a {kind}; needed is a Flax NNX module with parameters")
     for word, fun, part in (("loss", task.loss, data.train), ("metric", task.metric, data.validation)):
         (model.train if word == "loss" else model.eval)()
-        _check_result(task, word, fun, model, _first(part, np.arange(task.batch_size)))
+        _check_result(task, word, fun, model, _chosen(part, np.arange(task.batch_size)))
     model.train()
     for word, part in parts.items():
         _check_labels(task, word, model, part)
@@ -125,9 +125,9 @@ def _parts(task: Task, data: Any) -> dict[str, Examples]:
     return parts
 
 
-def _first(part: Examples, chosen: np.ndarray) -> Examples:
-    """Those of the examples that there are."""
-    rows = chosen[chosen < len(part.x)]
+def _chosen(part: Examples, rows: np.ndarray) -> Examples:
+    """These examples, as far as there are that many."""
+    rows = rows[rows < len(part.x)]
     return Examples(*(jnp.asarray(array[rows]) for array in part))
 
 
@@ -166,7 +166,7 @@ def _check_labels(task: Task, word: str, model: Any, part: Examples) -> None:
     if not np.issubdtype(y.dtype, np.integer):
         return
     try:
-        output = jax.eval_shape(_applied(_output, model), _first(part, np.arange(task.batch_size)))
+        output = jax.eval_shape(_applied(_output, model), _chosen(part, np.arange(task.batch_size)))
     except Exception:
         return
     if getattr(output, "ndim", 0) != y.ndim + 1 or output.shape[1:-1] != y.shape[1:]:
@@ -176,7 +176,7 @@ def _check_labels(task: Task, word: str, model: Any, part: Examples) -> None:
         found = np.flatnonzero(wrong.reshape(len(y), -1).any(axis=1))
         if not len(found):
             continue
-        examples = _first(part, found[: task.batch_size])
+        examples = _chosen(part, found[: task.batch_size])
         loss = _applied(task.loss, model)
         value = loss(examples)
         wrapped = loss(Examples(examples.x, jnp.where(examples.y < 0, examples.y + classes, examples.y)))
