@@ -1,0 +1,231 @@
+"""The loop of all solvers: one evaluation a turn; directions and line searches are its parts.
+
+    trial = x + t d
+    evaluate there, tell the line search
+    where it takes the point:  go there, look whether to stop, ask for a direction
+    where it gives up:         once more along the gradient, then stop
+
+One flat loop, not a search inside a loop: under `jax.vmap` each lane is at its own place and stops by itself.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lectures.core.numbers import quotient
+from jaxopt_lectures.solvers import vectors
+from jaxopt_lectures.solvers.directions.direction import Direction, Place, Step, downhill
+from jaxopt_lectures.solvers.result import Status, Trace
+from jaxopt_lectures.solvers.searches.search import LineSearch, noise
+
+
+class Limits(NamedTuple):
+    """When to stop; scalars, so that other numbers need no other program."""
+
+    gtol: jax.Array
+    ftol: jax.Array
+    xtol: jax.Array
+    maxiter: jax.Array
+    maxfun: jax.Array
+
+
+class Point(NamedTuple):
+    """A point with what is known there."""
+
+    x: Any
+    value: jax.Array
+    g: Any
+    aux: Any
+
+
+class Course(NamedTuple):
+    """What is decided at a point: `core` and direction `d`, its `slope`, the `size` of the gradient, the `status`."""
+
+    core: Any
+    d: Any
+    slope: jax.Array
+    size: jax.Array
+    status: jax.Array
+
+
+class State(NamedTuple):
+    """Where a solve is."""
+
+    at: Point
+    course: Course
+    pairs: Any
+    search: Any
+    before: tuple[jax.Array, jax.Array]
+    nit: jax.Array
+    nfev: jax.Array
+    trace: Trace | None
+
+    @property
+    def status(self) -> jax.Array:
+        """Why it ended, or that it runs."""
+        return self.course.status
+
+
+def descend(
+    evaluate: Callable[[Any], tuple[jax.Array, Any, Any]],
+    product: Callable[[Any, Any], Any],
+    x: Any,
+    box: tuple[Any, Any] | None,
+    limits: Limits,
+    direction: Direction,
+    line: LineSearch,
+    trace: int = 0,
+    report: Callable[[State], jax.Array] | None = None,
+) -> State:
+    """Runs until a status is reached.
+
+    Args:
+      evaluate: `(x) -> (value, gradient, aux)`.
+      product: `(x, v) -> H(x) v`.
+      x: the start, a vector (see `vectors`).
+      box: lower and upper bounds, vectors, or None; `x` lies between them.
+      limits: when to stop.
+      direction: where to go.
+      line: how far.
+      trace: how many iterations to keep a record of.
+      report: called after every step taken; True stops.
+    """
+
+    def place(at: Point) -> Place:
+        return Place(at.x, at.g, lambda v: product(at.x, v), box)
+
+    def decided(core: Any, d: Any, at: Point, status: Any) -> Course:
+        """Takes a direction if it descends, else that of the gradient; converged comes before any other status."""
+        slope, down = vectors.dot(d, at.g), bent(downhill(at.g), at.x, box)
+        sound = (slope < 0) & jnp.isfinite(slope)
+        slope = jnp.where(sound, slope, vectors.dot(down, at.g))
+        size = steepness(at.x, at.g, box)
+        status = jnp.where(size <= limits.gtol, _converged(at, box), status).astype(jnp.int32)
+        return Course(core, vectors.choose(sound, d, down), slope, size, status)
+
+    def search_from(at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
+        first = direction.first_step(course.core, at.g, course.slope, before)
+        first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
+        return line.start(at.value, course.slope, first, _longest(at.x, course.d, box))
+
+    def begin(at: Point) -> State:
+        pairs, core, d = direction.init(place(at))
+        course = decided(core, d, at, Status.RUNNING)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(course.size)
+        status = jnp.where(finite, course.status, Status.NON_FINITE)
+        zero, nit, nfev = jnp.zeros_like(at.value), jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
+        course = course._replace(status=_limited(status, nit, nfev, limits))
+        empty = jnp.full(trace, jnp.nan, at.value.dtype)
+        record = Trace(empty, empty, empty, jnp.zeros(trace, jnp.int32)) if trace else None
+        record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
+        return State(at, course, pairs, search_from(at, course, (zero, zero)), (zero, zero), nit, nfev, record)
+
+    def turn(c: State) -> State:
+        t, old = c.search.step, c.course
+        x = vectors.plus(c.at.x, t, old.d)
+        if box is not None:
+            x = jax.tree.map(jnp.clip, x, *box)  # a rounding may have left it
+        trial = Point(x, *evaluate(x))
+        search = line.next(c.search, trial.value, vectors.dot(trial.g, old.d))
+        s, y = vectors.minus(x, c.at.x), vectors.minus(trial.g, c.at.g)
+        pairs = direction.record(c.pairs, old.core, s, y)
+        hopeless = -old.slope <= noise(c.at.value)  # even a full step promises less than a rounding
+        restart = search.failed & (old.core.count > 0) & ~hopeless
+
+        def stay() -> Course:
+            given_up = jnp.where(hopeless, Status.PRECISION, Status.LINE_SEARCH)
+            return old._replace(status=jnp.where(search.failed, given_up, Status.RUNNING).astype(jnp.int32))
+
+        def go_on() -> Course:
+            status = _small(c.at, trial, s, limits)
+            return decided(*direction.turn(pairs, old.core, Step(s, y, old.d, t), place(trial)), trial, status)
+
+        def start_again() -> Course:
+            return decided(*direction.restart(pairs, old.core, place(c.at)), c.at, Status.RUNNING)
+
+        taken = search.done
+        course = jax.lax.switch(taken + 2 * restart, (stay, go_on, start_again))
+        at = vectors.choose(taken, trial, c.at)
+        before = vectors.choose(taken, (t, old.slope), c.before)
+        search = vectors.choose(taken | restart, search_from(at, course, before), search)
+        nit, nfev = c.nit + taken, c.nfev + 1
+        course = course._replace(status=_limited(course.status, nit, nfev, limits))
+        record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)
+        after = State(at, course, pairs, search, before, nit, nfev, record)
+        if report is None:
+            return after
+        stop = jax.lax.cond(taken, lambda: report(after), lambda: jnp.zeros((), bool))
+        stopped = jnp.where(stop & (after.status == Status.RUNNING), Status.STOPPED, after.status)
+        return after._replace(course=course._replace(status=stopped.astype(jnp.int32)))
+
+    start = begin(Point(x, *evaluate(x)))
+    return jax.lax.while_loop(lambda c: c.status == Status.RUNNING, turn, start)
+
+
+def steepness(x: Any, g: Any, box: tuple[Any, Any] | None) -> jax.Array:
+    """The largest element of the gradient; between bounds, of the step to clip(x - g)."""
+    if box is None:
+        return vectors.largest(g)
+    moved = jax.tree.map(lambda x, g, low, high: jnp.clip(x - g, low, high) - x, x, g, *box)
+    return vectors.largest(moved)
+
+
+def bent(d: Any, x: Any, box: tuple[Any, Any] | None) -> Any:
+    """The direction to clip(x + d)."""
+    if box is None:
+        return d
+    return jax.tree.map(lambda x, d, low, high: jnp.clip(x + d, low, high) - x, x, d, *box)
+
+
+def _small(old: Point, at: Point, s: Any, limits: Limits) -> jax.Array:
+    """Whether value or point moved so little that it ends."""
+    scale = jnp.maximum(jnp.maximum(jnp.abs(old.value), jnp.abs(at.value)), 1)
+    small_change = (limits.ftol > 0) & (old.value - at.value <= limits.ftol * scale)
+    length, here = jnp.sqrt(vectors.dot(s, s)), jnp.sqrt(vectors.dot(at.x, at.x))
+    small_step = (limits.xtol > 0) & (length <= limits.xtol * (limits.xtol + here))
+    return jnp.where(small_change, Status.SMALL_CHANGE, jnp.where(small_step, Status.SMALL_STEP, Status.RUNNING))
+
+
+def _limited(status: jax.Array, nit: jax.Array, nfev: jax.Array, limits: Limits) -> jax.Array:
+    """The status, unless it runs and may not."""
+    limit = jnp.where(nfev >= limits.maxfun, Status.EVALUATIONS, status)
+    limit = jnp.where(nit >= limits.maxiter, Status.ITERATIONS, limit)
+    return jnp.where(status == Status.RUNNING, limit, status).astype(jnp.int32)
+
+
+def _converged(at: Point, box: tuple[Any, Any] | None) -> Any:
+    """Converged: in the open, or with a variable at a bound that holds it."""
+    if box is None:
+        return Status.CONVERGED
+
+    def held(x: Any, g: Any, low: Any, high: Any) -> jax.Array:
+        return jnp.any(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)))
+
+    any_held = jnp.any(jnp.stack(jax.tree.leaves(jax.tree.map(held, at.x, at.g, *box))))
+    return jnp.where(any_held, Status.AT_BOUND, Status.CONVERGED)
+
+
+def _longest(x: Any, d: Any, box: tuple[Any, Any] | None) -> Any:
+    """The longest step along d that stays in the box."""
+    if box is None:
+        return jnp.inf
+
+    def room(x: Any, d: Any, low: Any, high: Any) -> jax.Array:
+        wall = jnp.where(d > 0, high, low)
+        return jnp.min(jnp.where(d == 0, jnp.inf, quotient(wall - x, d)), initial=jnp.inf)
+
+    return jnp.min(jnp.stack(jax.tree.leaves(jax.tree.map(room, x, d, *box))))
+
+
+def _recorded(record: Trace | None, nit: Any, value: Any, size: Any, step: Any, nfev: Any) -> Trace | None:
+    """The record with this entry, if there is room for it."""
+    if record is None:
+        return None
+
+    def written(entries: jax.Array, entry: jax.Array) -> jax.Array:
+        entry = jnp.where(nit < len(entries), entry, entries[-1])
+        return jax.lax.dynamic_update_index_in_dim(entries, entry, nit, 0)
+
+    return jax.tree.map(written, record, Trace(value, size, step, nfev))
