@@ -57,10 +57,13 @@ from jaxopt_lectures.schedules import (
     warmup_exponential_decay_schedule,
     warmup_stable_decay_schedule,
 )
+from jaxopt_lectures.solvers import Bounds, Result, backtracking, hager_zhang, minimize, strong_wolfe
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
 __all__ = [
+    "Bounds",
     "NonNegative",
+    "Result",
     "Signed",
     "Transformation",
     "adadelta",
@@ -72,6 +75,7 @@ __all__ = [
     "adaptive_grad_clip",
     "amsgrad",
     "apply_updates",
+    "backtracking",
     "chain",
     "clip",
     "clip_by_block_rms",
@@ -86,6 +90,7 @@ __all__ = [
     "exponential_decay",
     "from_rule",
     "gradient_point",
+    "hager_zhang",
     "interval",
     "inverse_sqrt_schedule",
     "inverse_time_schedule",
@@ -93,6 +98,7 @@ __all__ = [
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
+    "minimize",
     "momentum",
     "nadam",
     "nesterov",
@@ -105,6 +111,7 @@ __all__ = [
     "sgdr_schedule",
     "skip_nonfinite",
     "step_schedule",
+    "strong_wolfe",
     "sutskever_momentum_schedule",
     "warm_restarts_schedule",
     "warmup_constant_schedule",

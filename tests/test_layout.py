@@ -17,6 +17,7 @@ ROOMS = [
     "clipping",
     "optimizers",
     "wrappers",
+    "solvers",
     "registry",
     "losses",
     "backprop",

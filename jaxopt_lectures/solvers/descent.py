@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers import vectors
 from jaxopt_lectures.solvers.directions.direction import Direction, Place, Step, downhill
 from jaxopt_lectures.solvers.result import Status, Trace
 from jaxopt_lectures.solvers.searches.search import LineSearch, noise
@@ -134,22 +134,22 @@ def descend(
         hopeless = -old.slope <= noise(c.at.value)  # even a full step promises less than a rounding
         restart = search.failed & (old.core.count > 0) & ~hopeless
 
-        def stay() -> Course:
+        def stay() -> Any:
             given_up = jnp.where(hopeless, Status.PRECISION, Status.LINE_SEARCH)
-            return old._replace(status=jnp.where(search.failed, given_up, Status.RUNNING).astype(jnp.int32))
+            status = jnp.where(search.failed, given_up, Status.RUNNING).astype(jnp.int32)
+            return c.at, old._replace(status=status), search, c.before
 
-        def go_on() -> Course:
-            status = _small(c.at, trial, s, limits)
-            return decided(*direction.turn(pairs, old.core, Step(s, y, old.d, t), place(trial)), trial, status)
+        def go_on() -> Any:
+            core, d = direction.turn(pairs, old.core, Step(s, y, old.d, t), place(trial))
+            course, before = decided(core, d, trial, _small(c.at, trial, s, limits)), (t, old.slope)
+            return trial, course, search_from(trial, course, before), before
 
-        def start_again() -> Course:
-            return decided(*direction.restart(pairs, old.core, place(c.at)), c.at, Status.RUNNING)
+        def start_again() -> Any:
+            course = decided(*direction.restart(pairs, old.core, place(c.at)), c.at, Status.RUNNING)
+            return c.at, course, search_from(c.at, course, c.before), c.before
 
         taken = search.done
-        course = jax.lax.switch(taken + 2 * restart, (stay, go_on, start_again))
-        at = vectors.choose(taken, trial, c.at)
-        before = vectors.choose(taken, (t, old.slope), c.before)
-        search = vectors.choose(taken | restart, search_from(at, course, before), search)
+        at, course, search, before = jax.lax.switch(taken + 2 * restart, (stay, go_on, start_again))
         nit, nfev = c.nit + taken, c.nfev + 1
         course = course._replace(status=_limited(course.status, nit, nfev, limits))
         record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers import vectors
 
 _DENSE = 256  # up to so many variables H is written out: conjugate gradients lose digits where it is ill-conditioned
 
@@ -65,7 +65,7 @@ def _within(curvature: Callable[[Any], Any], x: Any, g: Any, dg: Any, box: Any, 
     def kept(where: Any, a: Any) -> Any:
         return jax.tree.map(lambda w, v: jnp.where(w, v, 0), where, a)
 
-    held = vectors.plus(kept(at_lower, dbox[0]), 1, kept(jax.tree.map(lambda a, b: a & ~b, at_upper, at_lower), dbox[1]))
+    held = jax.tree.map(jnp.where, at_lower, dbox[0], kept(at_upper, dbox[1]))
     right = kept(free, vectors.plus(dg, 1, curvature(held)))
 
     def reduced(v: Any) -> Any:

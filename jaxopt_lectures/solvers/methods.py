@@ -39,7 +39,7 @@ class Method:
         if most is None:
             return line
         whole("maxls", most, 1)
-        return dataclasses.replace(line, max_evaluations=int(most))
+        return dataclasses.replace(line, max_evaluations=int(most))  # type: ignore[type-var]
 
 
 METHODS = {

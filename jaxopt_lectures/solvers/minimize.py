@@ -1,6 +1,6 @@
 """`minimize`: SciPy's arguments, one compiled solve.
 
-    result = jol.minimize(fun, x0, args=(data,))
+result = jol.minimize(fun, x0, args=(data,))
 """
 
 import warnings
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lectures.solvers import methods
+import jaxopt_lectures.solvers.methods as methods
 from jaxopt_lectures.solvers.descent import Limits
 from jaxopt_lectures.solvers.objective import Form, Objective, taken_apart
 from jaxopt_lectures.solvers.one_kernel import on_one_device
@@ -71,7 +71,7 @@ def minimize(
       jac: None for JAX's gradient; True if `fun` returns `(value, gradient)`; or `jac(x, *args)`.
       hess: `hess(x, *args)`, an (n, n) matrix, for "newton_cg"; None for JAX's products.
       hessp: `hessp(x, v, *args)`, the Hessian times v.
-      bounds: `Bounds(lower, upper)`, SciPy's or ours; for an array `x0` of one axis also n pairs `(low, high)` with None
+      bounds: `Bounds(lower, upper)`, SciPy's or ours; for an array `x0` of one axis also n pairs `(low, high)`, None
         where there is none; for other trees also a pair of trees.
       tol: the default of `gtol`.
       gtol: stop where no element of the gradient (with bounds: the projected one) exceeds this; >= 0, default 1e-5.
@@ -79,7 +79,7 @@ def minimize(
       xtol: stop where a step is shorter than `xtol (xtol + |x|)`; 0, the default, never.
       maxiter: most steps, default 15000.
       maxfun: most evaluations, default 2^31 - 1.
-      callback: called with a `Result` after each step; True, or StopIteration, stops. It costs a few microseconds a step.
+      callback: called with a `Result` after each step; True, or StopIteration, stops. It costs microseconds a step.
       options: the same by SciPy's names (`{"maxiter": 100, "maxcor": 20}`).
       has_aux: `fun` returns `(value, aux)`; the aux at the solution is in the result.
       history: pairs that "lbfgs" and "lbfgsb" remember, >= 1, default 10.
@@ -183,11 +183,12 @@ def _two_trees(bounds: Any, form: Form) -> tuple[Any, Any]:
         )
     low = [-np.inf if pair[0] is None else pair[0] for pair in pairs]
     high = [np.inf if pair[1] is None else pair[1] for pair in pairs]
-    return tuple(np.asarray(side, float) if _known(side) else jnp.stack(side) for side in (low, high))
+    return _stacked(low), _stacked(high)
 
 
-def _known(values: Any) -> bool:
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+def _stacked(values: list[Any]) -> Any:
+    traced = any(isinstance(value, jax.core.Tracer) for value in values)
+    return jnp.stack([jnp.asarray(value, float) for value in values]) if traced else np.asarray(values, float)
 
 
 def _filled(side: Any, form: Form) -> Any:

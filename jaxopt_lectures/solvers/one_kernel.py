@@ -3,8 +3,8 @@
 XLA's CPU runs a loop instruction by instruction through a scheduler that takes some tenths of a microsecond for each: a
 hundred times longer than the arithmetic of a small problem. It compiles small loops into one function instead, but only
 below a size that a solver's state exceeds. Two attributes on the call ask for the same: `xla_cpu_small_call`, and
-`inlineable`, so that the call is still there when XLA looks for it. They are notes, not options: where they mean nothing
-they change nothing.
+`inlineable`, so that the call is still there when XLA looks for it. They are notes, not options: where they mean
+nothing they change nothing.
 
 Not everything can be in such a function: library calls, sorts, scatters, and sums over so many elements that a library
 does them. So a function is looked at first, and only what is known to work is asked for; `docs/minimize.md` has what it
@@ -21,14 +21,91 @@ from jax.experimental.xla_metadata import set_xla_metadata
 _SUMMED = 2048  # elements of an array that is summed
 _HELD = 16384  # elements of any array
 _SIMPLE = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim cbrt ceil clamp
-    concatenate convert_element_type copy cos cosh div dynamic_slice dynamic_update_slice eq erf erf_inv erfc exp exp2
-    expand_dims expm1 floor ge gt imag integer_pow iota is_finite le lgamma digamma log log1p logistic lt max min mul
-    ne neg nextafter not optimization_barrier or pad pow real reduce_and reduce_max reduce_min reduce_or reduce_prod
-    reduce_sum rem reshape rev round rsqrt select_n sign sin sinh slice split sqrt square squeeze stop_gradient sub tan
-    tanh transpose xor""".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "add_any",
+        "and",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "bitcast_convert_type",
+        "broadcast_in_dim",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "cos",
+        "cosh",
+        "cumsum",
+        "div",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "eq",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "integer_pow",
+        "iota",
+        "is_finite",
+        "le",
+        "lgamma",
+        "digamma",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "nextafter",
+        "not",
+        "or",
+        "pad",
+        "pow",
+        "reduce_and",
+        "reduce_max",
+        "reduce_min",
+        "reduce_or",
+        "reduce_prod",
+        "reduce_sum",
+        "rem",
+        "reshape",
+        "rev",
+        "round",
+        "rsqrt",
+        "select_n",
+        "sign",
+        "sin",
+        "sinh",
+        "slice",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "stop_gradient",
+        "sub",
+        "tan",
+        "tanh",
+        "transpose",
+        "xor",
+    ]
 )
-_NESTED = frozenset("jit pjit closed_call custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr while cond scan".split())
+_NESTED = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "while", "cond", "scan"))
 
 
 def fits(closed: Any) -> bool:
@@ -57,8 +134,8 @@ def as_one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @jax.custom_batching.custom_vmap
     def call(*arguments: Any) -> Any:
-        with set_xla_metadata(inlineable="false", xla_cpu_small_call="true"):
-            return jax.jit(function)(*arguments)
+        # tagging a result tags the operation it comes from, the call, and nothing inside of it
+        return set_xla_metadata(jax.jit(function)(*arguments), inlineable="false", xla_cpu_small_call="true")
 
     @call.def_vmap
     def lanes(axis_size: int, batched: Any, *arguments: Any) -> Any:
@@ -84,8 +161,8 @@ def _simple(jaxpr: Any) -> bool:
 def _simple_equation(equation: Any) -> bool:
     name = equation.primitive.name
     if name in _NESTED:
-        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"))
-        bodies = [getattr(part, "jaxpr", part) for part in inner if hasattr(part, "eqns") or hasattr(part, "jaxpr")]
+        parts = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns"))
+        bodies = [getattr(part, "jaxpr", part) for part in parts if hasattr(part, "eqns")]
         return bool(bodies) and all(_simple(body) for body in bodies)
     known = name in _SIMPLE or (name == "dot_general" and _vector_product(equation))
     summed = not name.startswith("reduce_") or _size(equation.invars[0]) <= _SUMMED

@@ -118,9 +118,10 @@ class Result:
         counts = f"{self.nit} iterations, {self.nfev} evaluations" + (
             f", {self.nhev} Hessian-vector products" if int(self.nhev) else ""
         )
-        return f"{self.message}\n  fun  {float(self.fun):.9g}\n  x    {_indented(np.asarray(self.x) if isinstance(self.x, jax.Array) else self.x)}\n  {counts}"
+        return f"{self.message}\n  fun  {float(self.fun):.9g}\n  x    {_indented(self.x)}\n  {counts}"
 
 
 def _indented(x: Any) -> str:
+    x = np.asarray(x) if isinstance(x, jax.Array) else x
     lines = (np.array2string(x, precision=6, threshold=20) if isinstance(x, np.ndarray) else repr(x)).splitlines()
     return "\n       ".join(lines if len(lines) <= 12 else [*lines[:12], "..."])

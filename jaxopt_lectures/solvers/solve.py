@@ -77,7 +77,8 @@ def solve(
     if not program.plain and _one_kernel(program.direction, evaluate, product, start, box):
         run = as_one_kernel(run)
     run = differentiable(run, lambda x, operands: evaluate(operands[0], x))
-    limits = Limits(*(jnp.asarray(number).astype(objective.form.dtype) for number in limits[:3]), *limits[3:])
+    gtol, ftol, xtol = (jnp.asarray(number).astype(objective.form.dtype) for number in limits[:3])
+    limits = limits._replace(gtol=gtol, ftol=ftol, xtol=xtol)
     return _result(objective, run(start, box, limits, (evaluate.operands, product.operands)), rest)
 
 

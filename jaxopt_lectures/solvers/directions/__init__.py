@@ -1,0 +1,1 @@
+"""Directions: where to go, from the gradients so far."""

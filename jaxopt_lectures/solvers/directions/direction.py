@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers import vectors
 
 
 class Place(NamedTuple):

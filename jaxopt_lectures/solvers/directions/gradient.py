@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers import vectors
 from jaxopt_lectures.solvers.directions.direction import Count, Memoryless, Place, Step, downhill
 
 

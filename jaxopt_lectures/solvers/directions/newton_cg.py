@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers import vectors
 from jaxopt_lectures.solvers.directions.direction import Memoryless, Place, Step, unit_step
 
 

@@ -17,7 +17,7 @@ from jaxopt_lectures.solvers.searches.search import Point, close_enough, noise
 
 
 class BacktrackingState(NamedTuple):
-    """`step`: what to evaluate next; `done`, `failed`: as in every search; `start`: at step 0; `evaluations`: so far."""
+    """`step`: what to evaluate next; `done`, `failed`: as in every search; `start`: at step 0; `evaluations`: told."""
 
     step: jax.Array
     done: jax.Array
@@ -37,9 +37,7 @@ class Backtracking:
     def start(self, value: jax.Array, slope: jax.Array, step: jax.Array, longest: Any) -> BacktrackingState:
         """Before the first evaluation."""
         no, step = jnp.zeros((), bool), jnp.minimum(step, longest)
-        return BacktrackingState(
-            step, no, no, Point(jnp.zeros_like(value), value, slope), jnp.zeros((), jnp.int32)
-        )
+        return BacktrackingState(step, no, no, Point(jnp.zeros_like(value), value, slope), jnp.zeros((), jnp.int32))
 
     def next(self, state: BacktrackingState, value: jax.Array, slope: jax.Array) -> BacktrackingState:
         """After the evaluation at `state.step`."""

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.solvers.searches.search import Point, close_enough
+from jaxopt_lectures.solvers.searches.search import Point, close_enough, ended
 from jaxopt_lectures.solvers.vectors import choose
 
 # What the step that is being evaluated was chosen for.
@@ -73,9 +73,23 @@ class HagerZhang:
     def start(self, value: jax.Array, slope: jax.Array, step: jax.Array, longest: Any) -> HagerZhangState:
         """Before the first evaluation."""
         no, origin = jnp.zeros((), bool), Point(jnp.zeros_like(value), value, slope)
-        count, longest = jnp.zeros((), jnp.int32), jnp.minimum(jnp.full_like(value, jnp.inf), longest)
-        step, ends = jnp.minimum(step, longest), (origin, origin)
-        return HagerZhangState(step, no, no, *3 * [origin], ends, jnp.zeros_like(value), longest, count, origin, no, count)
+        count, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(value)
+        longest = jnp.minimum(jnp.full_like(value, jnp.inf), longest)
+        return HagerZhangState(
+            step=jnp.minimum(step, longest),
+            done=no,
+            failed=no,
+            start=origin,
+            a=origin,
+            b=origin,
+            old=(origin, origin),
+            width=zero,
+            longest=longest,
+            purpose=count,
+            best=origin,
+            last=no,
+            evaluations=count,
+        )
 
     def next(self, state: HagerZhangState, value: jax.Array, slope: jax.Array) -> HagerZhangState:
         """After the evaluation at `state.step`."""
@@ -95,15 +109,20 @@ class HagerZhang:
         bracketing = (state.purpose == _BRACKET) & low  # B3: still falling, go on
         bisecting |= (state.purpose == _BISECT) & low  # b is not yet rising
         bisecting &= ~bracketing
-        step, purpose, old, width = self._chosen(state, a, b, c)
-        step = jnp.where(bracketing, jnp.minimum(self.rho * c.step, state.longest), jnp.where(bisecting, _between(a, b, self.theta), step))
-        purpose = jnp.where(bracketing, _BRACKET, jnp.where(bisecting, _BISECT, purpose))
+        step, purpose, old, width = jax.lax.cond(
+            done, lambda: (c.step, state.purpose, state.old, state.width), lambda: self._chosen(state, a, b, c)
+        )
+        step = jnp.where(bisecting, _between(a, b, self.theta), step)
+        step = jnp.where(bracketing, jnp.minimum(self.rho * c.step, state.longest), step)
+        purpose = jnp.where(bracketing, _BRACKET, jnp.where(bisecting, _BISECT, purpose)).astype(jnp.int32)
         best = choose(finite & (value < state.best.value), c, state.best)
         new = state._replace(a=a, b=b, best=best)
-        new = new._replace(step=step, purpose=purpose.astype(jnp.int32), old=old, width=width)
-        return self._ended(new, c, done)
+        new = new._replace(step=step, purpose=purpose, old=old, width=width)
+        empty = (purpose != _BRACKET) & ((step <= a.step) | (step >= b.step))
+        new = new._replace(step=jnp.where(empty, c.step, step))  # a step that was told already ends the search
+        return ended(new, c, best, done, self.max_evaluations)
 
-    def _chosen(self, state: HagerZhangState, a: Point, b: Point, c: Point) -> tuple:
+    def _chosen(self, state: HagerZhangState, a: Point, b: Point, c: Point) -> tuple[Any, ...]:
         """The next step inside a true bracket, why, and what the second secant needs: secant^2, L1 and L2."""
         first = state.purpose == _FIRST_SECANT
         # S2, S3: the second secant goes through the end that moved and the one it replaced
@@ -116,25 +135,9 @@ class HagerZhang:
         fresh = _secant(a, b)
         fresh = jnp.where((fresh > a.step) & (fresh < b.step), fresh, _between(a, b, 0.5))
         step = jnp.where(useful, second, jnp.where(slow, _between(a, b, 0.5), fresh))
-        purpose = jnp.where(useful, _SECOND_SECANT, jnp.where(slow, _MIDDLE, _FIRST_SECANT))
+        purpose = jnp.where(useful, _SECOND_SECANT, jnp.where(slow, _MIDDLE, _FIRST_SECANT)).astype(jnp.int32)
         again = ~useful & ~slow
         return step, purpose, choose(again, (a, b), state.old), jnp.where(again, b.step - a.step, state.width)
-
-    def _ended(self, state: HagerZhangState, c: Point, done: jax.Array) -> HagerZhangState:
-        """Whether the search ends, and with which point."""
-        evaluations = state.evaluations + 1
-        empty = (state.purpose != _BRACKET) & ((state.step <= state.a.step) | (state.step >= state.b.step))
-        stuck = empty | ~jnp.isfinite(state.step) | (evaluations >= self.max_evaluations)
-        better = state.best.value < state.start.value
-        taken = done | state.last | (stuck & better & (state.best.step == c.step))
-        again = stuck & better & ~taken
-        return state._replace(
-            step=jnp.where(again, state.best.step, state.step),
-            done=taken,
-            failed=stuck & ~better & ~taken,
-            last=again,
-            evaluations=evaluations,
-        )
 
 
 def hager_zhang(
@@ -171,8 +174,8 @@ def hager_zhang(
             "hager_zhang needs theta and gamma in (0, 1), rho > 1, max_evaluations >= 1, "
             f"got {theta!r}, {gamma!r}, {rho!r}, {max_evaluations!r}"
         )
-    constants = (float(number) for number in (delta, sigma, eps, theta, gamma, rho))
-    return HagerZhang(*constants, max_evaluations=int(max_evaluations))
+    delta, sigma, eps, theta, gamma, rho = (float(number) for number in (delta, sigma, eps, theta, gamma, rho))
+    return HagerZhang(delta, sigma, eps, theta, gamma, rho, int(max_evaluations))
 
 
 def _secant(a: Point, b: Point) -> jax.Array:

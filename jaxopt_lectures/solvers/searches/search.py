@@ -48,3 +48,23 @@ def close_enough(start: Point, trial: Point, c1: float, c2: float, tolerated: ja
     """
     flat = ((2 * c1 - 1) * start.slope >= trial.slope) & (trial.slope >= c2 * start.slope)
     return flat & (trial.value <= start.value + tolerated)
+
+
+def ended(state: Any, trial: Point, lowest: Point, done: jax.Array, max_evaluations: int) -> Any:
+    """The state, with the end of the search decided.
+
+    Where no new step is left, or none is allowed, the lowest point is taken if it lies below the start. Its gradient is
+    not kept, so unless it was the last one it is asked for again.
+    """
+    evaluations = state.evaluations + 1
+    same = (state.step == trial.step) | (state.step == lowest.step) | ~(state.step > 0) | ~jnp.isfinite(state.step)
+    stuck = (same | (evaluations >= max_evaluations)) & ~done & ~state.last
+    better = lowest.value < state.start.value
+    here = lowest.step == trial.step
+    return state._replace(
+        step=jnp.where(stuck & better, lowest.step, state.step),
+        done=done | state.last | (stuck & better & here),
+        failed=stuck & ~better,
+        last=stuck & better & ~here,
+        evaluations=evaluations,
+    )
