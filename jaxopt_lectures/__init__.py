@@ -58,6 +58,7 @@ from jaxopt_lectures.schedules import (
     warmup_stable_decay_schedule,
 )
 from jaxopt_lectures.solvers import Bounds, Result, backtracking, hager_zhang, minimize, strong_wolfe
+from jaxopt_lectures.solvers.transformations import bfgs, lbfgs, newton_cg
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "amsgrad",
     "apply_updates",
     "backtracking",
+    "bfgs",
     "chain",
     "clip",
     "clip_by_block_rms",
@@ -95,6 +97,7 @@ __all__ = [
     "inverse_sqrt_schedule",
     "inverse_time_schedule",
     "join_schedules",
+    "lbfgs",
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
@@ -102,6 +105,7 @@ __all__ = [
     "momentum",
     "nadam",
     "nesterov",
+    "newton_cg",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",

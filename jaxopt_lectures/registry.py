@@ -4,14 +4,21 @@ import difflib
 
 from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, momentum, nesterov, rmsprop
+from jaxopt_lectures.solvers.cards import CARDS as SOLVERS
 
 _FAMILIES = (momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamax, amsgrad, lion)
 _CARDS = {card.name: card for family in _FAMILIES for card in family.CARDS}
+_SOLVERS = {card.name: card for card in SOLVERS}
 
 
 def cards() -> tuple[Card, ...]:
-    """Every card, in the order of the lectures."""
+    """Every card of a method that steps by gradients alone, in the order of the lectures."""
     return tuple(_CARDS.values())
+
+
+def solvers() -> tuple[Card, ...]:
+    """Every card of a method that evaluates the function as well: `update` needs `value_fn`."""
+    return tuple(_SOLVERS.values())
 
 
 def get(name: str) -> Card:
@@ -20,9 +27,10 @@ def get(name: str) -> Card:
     Raises:
       KeyError: no such optimizer; the message has the nearest name, or all of them.
     """
-    if name not in _CARDS:
-        raise KeyError(unknown(name, "optimizer", list(_CARDS)))
-    return _CARDS[name]
+    known = _CARDS | _SOLVERS
+    if name not in known:
+        raise KeyError(unknown(name, "optimizer", list(known)))
+    return known[name]
 
 
 def unknown(name: str, kind: str, known: list[str]) -> str:

@@ -27,7 +27,19 @@ from jaxopt_lectures.core.card import Card
 
 FOLDER = "reference"
 # From what one needs first. Rooms that are not named here follow.
-ORDER = ("schedules", "clipping", "wrappers", "losses", "backprop", "models", "tasks", "diagnostics", "compare", "core")
+ORDER = (
+    "schedules",
+    "clipping",
+    "wrappers",
+    "solvers",
+    "losses",
+    "backprop",
+    "models",
+    "tasks",
+    "diagnostics",
+    "compare",
+    "core",
+)
 SHAPES = {"parameter": "shaped like the parameter", "scalar": "one number per array", "tree": "one number for all"}
 
 
@@ -42,7 +54,7 @@ def pages(shown: Callable[[str], bool] = lambda name: False, wanted: Sequence[st
     makers: dict[str, Callable[[], str]] = {
         "index": partial(_index, rooms),
         "optimizers/index": _optimizers,
-        **{f"optimizers/{c.name}": partial(optimizer_page, c, shown(c.name)) for c in jol.registry.cards()},
+        **{f"optimizers/{c.name}": partial(optimizer_page, c, shown(c.name)) for c in _all_cards()},
         **{name: partial(room_page, room) for name, room in rooms.items()},
         "cli": command_line_page,
     }
@@ -58,8 +70,8 @@ def optimizer_page(card: Card, in_gallery: bool = False) -> str:
         f"# {card.name}",
         f"{escaped(card.summary[0].upper() + card.summary[1:])}.",
         f"```{{math}}\n{card.latex}\n```",
-        f"The code that is this formula, for one array, from {_source_link(card.factory)}:",
-        *[f"```python\n{inspect.getsource(rule).strip()}\n```" for rule in rules(tx.rule)],
+        f"The code that is this formula, {_place(card)}:",
+        *[f"```python\n{inspect.cleandoc(inspect.getsource(code))}\n```" for code in (card.code or rules(tx.rule))],
         _table([("Source", escaped(card.source)), ("Lectures", "; ".join(lectures)), ("In optax", twin)], ("", "")),
         "## Use",
         _directive("autofunction", f"jaxopt_lectures.{card.name}"),
@@ -193,7 +205,7 @@ def _index(rooms: dict[str, ModuleType]) -> str:
 
 def _optimizers() -> str:
     rows = []
-    for card in jol.registry.cards():
+    for card in _all_cards():
         lectures = " ".join(dict.fromkeys(place.split()[0] for place in card.lectures)) or "-"
         twin = f"`{card.twin.call.partition('(')[0]}`" if card.twin else "-"
         rows.append((f"[{card.name}]({card.name}.md)", escaped(card.summary), lectures, _state_bytes(card), twin))
@@ -202,9 +214,19 @@ def _optimizers() -> str:
             "# Optimizers",
             "In the order of the lectures. State is in bytes per parameter, which itself takes four.",
             _table(rows, ("", "what it does", "lectures", "state", "optax")),
-            _toctree([card.name for card in jol.registry.cards()]),
+            _toctree([card.name for card in _all_cards()]),
         ]
     )
+
+
+def _all_cards() -> list[Card]:
+    return [*jol.registry.cards(), *jol.registry.solvers()]
+
+
+def _place(card: Card) -> str:
+    if card.code:
+        return f"for vectors, from {_source_link(card.code[0])}"
+    return f"for one array, from {_source_link(card.factory)}"
 
 
 def _rooms() -> Iterator[ModuleType]:

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @app.command(name="list")
 def list_() -> None:
     """Show every optimizer: source, place in the lectures, state, optax counterpart, what it does."""
-    print_list(Terminal(sys.stdout), registry.cards())
+    print_list(Terminal(sys.stdout), [*registry.cards(), *registry.solvers()])
     Terminal(sys.stdout).lines(
         "",
         "state: bytes per parameter. lectures: 000 to 004, named in the README.",

@@ -172,7 +172,7 @@ class Run:
 
         Where a step has convolutions, Python calls it step by step: in a loop XLA's CPU computes them 6 times slower.
         """
-        task, graph, tx = self.ground.task, self.ground.graph, self.tx
+        task, graph, tx = self.ground.task, self.ground.graph, optax.with_extra_args_support(self.tx)
 
         def loss(params: Any, rest: Any, x: Any, y: Any) -> Any:
             model = nnx.merge(graph, params, rest, copy=True)
@@ -184,7 +184,11 @@ class Run:
             x, y = (part[batches[index]] for part in examples)
             point = gradient_point(state, params)
             (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(point, rest, x, y)
-            updates, state = tx.update(gradients, state, params)
+
+            def again(params: Any) -> jax.Array:  # for those that search along a line
+                return loss(params, rest, x, y)[0]
+
+            updates, state = tx.update(gradients, state, params, value=value, grad=gradients, value_fn=again)
             return optax.apply_updates(params, updates), state, rest, total + value.astype(jnp.float32)
 
         def many(carry: Any, examples: Any, batches: jax.Array, steps: jax.Array) -> Any:

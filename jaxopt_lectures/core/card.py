@@ -46,6 +46,7 @@ class Card:
       space: where a search looks, by argument.
       off_neutral: arguments at which no term of the formula drops out; tests use them.
       tags: words to filter by.
+      code: the functions that are the formula, where that is not the transformation's rule.
     """
 
     name: str
@@ -62,3 +63,4 @@ class Card:
     space: Mapping[str, Range] = field(default_factory=dict)
     off_neutral: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    code: tuple[Callable[..., Any], ...] = ()

@@ -9,6 +9,7 @@ One flat loop, not a search inside a loop: under `jax.vmap` each lane is at its 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -68,69 +69,58 @@ class State(NamedTuple):
         return self.course.status
 
 
-def descend(
-    evaluate: Callable[[Any], tuple[jax.Array, Any, Any]],
-    product: Callable[[Any, Any], Any],
-    x: Any,
-    box: tuple[Any, Any] | None,
-    limits: Limits,
-    direction: Direction,
-    line: LineSearch,
-    trace: int = 0,
-    report: Callable[[State], jax.Array] | None = None,
-) -> State:
-    """Runs until a status is reached.
+@dataclass(frozen=True)
+class Descent:
+    """A solve: the function, the box, and how to go down.
 
-    Args:
-      evaluate: `(x) -> (value, gradient, aux)`.
+    Attributes:
+      evaluate: `(x) -> (value, gradient, aux)` of a vector (see `vectors`).
       product: `(x, v) -> H(x) v`.
-      x: the start, a vector (see `vectors`).
-      box: lower and upper bounds, vectors, or None; `x` lies between them.
+      box: lower and upper bounds, vectors, or None.
       limits: when to stop.
       direction: where to go.
       line: how far.
       trace: how many iterations to keep a record of.
-      report: called after every step taken; True stops.
+      report: called after every step taken; True stops. None: nobody is told.
     """
 
-    def place(at: Point) -> Place:
-        return Place(at.x, at.g, lambda v: product(at.x, v), box)
+    evaluate: Callable[[Any], tuple[jax.Array, Any, Any]]
+    product: Callable[[Any, Any], Any]
+    box: tuple[Any, Any] | None
+    limits: Limits
+    direction: Direction
+    line: LineSearch
+    trace: int = 0
+    report: Callable[[State], jax.Array] | None = None
 
-    def decided(core: Any, d: Any, at: Point, status: Any) -> Course:
-        """Takes a direction if it descends, else that of the gradient; converged comes before any other status."""
-        slope, down = vectors.dot(d, at.g), bent(downhill(at.g), at.x, box)
-        sound = (slope < 0) & jnp.isfinite(slope)
-        slope = jnp.where(sound, slope, vectors.dot(down, at.g))
-        size = steepness(at.x, at.g, box)
-        status = jnp.where(size <= limits.gtol, _converged(at, box), status).astype(jnp.int32)
-        return Course(core, vectors.choose(sound, d, down), slope, size, status)
+    def run(self, x: Any) -> State:
+        """From `x`, which lies in the box, until a status is reached."""
+        return jax.lax.while_loop(lambda c: c.status == Status.RUNNING, self.turn, self.begin(x))
 
-    def search_from(at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
-        first = direction.first_step(course.core, at.g, course.slope, before)
-        first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
-        return line.start(at.value, course.slope, first, _longest(at.x, course.d, box))
-
-    def begin(at: Point) -> State:
-        pairs, core, d = direction.init(place(at))
-        course = decided(core, d, at, Status.RUNNING)
+    def begin(self, x: Any) -> State:
+        """The state at the start."""
+        at = Point(x, *self.evaluate(x))
+        pairs, core, d = self.direction.init(self._place(at))
+        course = self._decided(core, d, at, Status.RUNNING)
         finite = jnp.isfinite(at.value) & jnp.isfinite(course.size)
         status = jnp.where(finite, course.status, Status.NON_FINITE)
         zero, nit, nfev = jnp.zeros_like(at.value), jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
-        course = course._replace(status=_limited(status, nit, nfev, limits))
-        empty = jnp.full(trace, jnp.nan, at.value.dtype)
-        record = Trace(empty, empty, empty, jnp.zeros(trace, jnp.int32)) if trace else None
+        course = course._replace(status=_limited(status, nit, nfev, self.limits))
+        empty = jnp.full(self.trace, jnp.nan, at.value.dtype)
+        record = Trace(empty, empty, empty, jnp.zeros(self.trace, jnp.int32)) if self.trace else None
         record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
-        return State(at, course, pairs, search_from(at, course, (zero, zero)), (zero, zero), nit, nfev, record)
+        return State(at, course, pairs, self._search(at, course, (zero, zero)), (zero, zero), nit, nfev, record)
 
-    def turn(c: State) -> State:
+    def turn(self, c: State) -> State:
+        """The state after one more evaluation."""
         t, old = c.search.step, c.course
         x = vectors.plus(c.at.x, t, old.d)
-        if box is not None:
-            x = jax.tree.map(jnp.clip, x, *box)  # a rounding may have left it
-        trial = Point(x, *evaluate(x))
-        search = line.next(c.search, trial.value, vectors.dot(trial.g, old.d))
+        if self.box is not None:
+            x = jax.tree.map(jnp.clip, x, *self.box)  # a rounding may have left it
+        trial = Point(x, *self.evaluate(x))
+        search = self.line.next(c.search, trial.value, vectors.dot(trial.g, old.d))
         s, y = vectors.minus(x, c.at.x), vectors.minus(trial.g, c.at.g)
-        pairs = direction.record(c.pairs, old.core, s, y)
+        pairs = self.direction.record(c.pairs, old.core, s, y)
         hopeless = -old.slope <= noise(c.at.value)  # even a full step promises less than a rounding
         restart = search.failed & (old.core.count > 0) & ~hopeless
 
@@ -140,28 +130,49 @@ def descend(
             return c.at, old._replace(status=status), search, c.before
 
         def go_on() -> Any:
-            core, d = direction.turn(pairs, old.core, Step(s, y, old.d, t), place(trial))
-            course, before = decided(core, d, trial, _small(c.at, trial, s, limits)), (t, old.slope)
-            return trial, course, search_from(trial, course, before), before
+            core, d = self.direction.turn(pairs, old.core, Step(s, y, old.d, t), self._place(trial))
+            course = self._decided(core, d, trial, _small(c.at, trial, s, self.limits))
+            return trial, course, self._search(trial, course, (t, old.slope)), (t, old.slope)
 
         def start_again() -> Any:
-            course = decided(*direction.restart(pairs, old.core, place(c.at)), c.at, Status.RUNNING)
-            return c.at, course, search_from(c.at, course, c.before), c.before
+            core, d = self.direction.restart(pairs, old.core, self._place(c.at))
+            course = self._decided(core, d, c.at, Status.RUNNING)
+            return c.at, course, self._search(c.at, course, c.before), c.before
 
         taken = search.done
+        # All that changes comes out of the branches: what is selected outside, XLA computes once for each field.
         at, course, search, before = jax.lax.switch(taken + 2 * restart, (stay, go_on, start_again))
         nit, nfev = c.nit + taken, c.nfev + 1
-        course = course._replace(status=_limited(course.status, nit, nfev, limits))
+        course = course._replace(status=_limited(course.status, nit, nfev, self.limits))
         record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)
-        after = State(at, course, pairs, search, before, nit, nfev, record)
-        if report is None:
-            return after
-        stop = jax.lax.cond(taken, lambda: report(after), lambda: jnp.zeros((), bool))
-        stopped = jnp.where(stop & (after.status == Status.RUNNING), Status.STOPPED, after.status)
-        return after._replace(course=course._replace(status=stopped.astype(jnp.int32)))
+        return self._reported(State(at, course, pairs, search, before, nit, nfev, record), taken)
 
-    start = begin(Point(x, *evaluate(x)))
-    return jax.lax.while_loop(lambda c: c.status == Status.RUNNING, turn, start)
+    def _place(self, at: Point) -> Place:
+        return Place(at.x, at.g, lambda v: self.product(at.x, v), self.box)
+
+    def _decided(self, core: Any, d: Any, at: Point, status: Any) -> Course:
+        """Takes a direction if it descends, else that of the gradient; converged comes before any other status."""
+        slope, down = vectors.dot(d, at.g), bent(downhill(at.g), at.x, self.box)
+        sound = (slope < 0) & jnp.isfinite(slope)
+        slope = jnp.where(sound, slope, vectors.dot(down, at.g))
+        size = steepness(at.x, at.g, self.box)
+        status = jnp.where(size <= self.limits.gtol, _converged(at, self.box), status).astype(jnp.int32)
+        return Course(core, vectors.choose(sound, d, down), slope, size, status)
+
+    def _search(self, at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
+        """A new line search."""
+        first = self.direction.first_step(course.core, at.g, course.slope, before)
+        first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
+        return self.line.start(at.value, course.slope, first, _longest(at.x, course.d, self.box))
+
+    def _reported(self, state: State, taken: jax.Array) -> State:
+        """The state, after whoever wants to know was told, and may have stopped it."""
+        if self.report is None:
+            return state
+        report = self.report
+        stop = jax.lax.cond(taken, lambda: report(state), lambda: jnp.zeros((), bool))
+        status = jnp.where(stop & (state.status == Status.RUNNING), Status.STOPPED, state.status)
+        return state._replace(course=state.course._replace(status=status.astype(jnp.int32)))
 
 
 def steepness(x: Any, g: Any, box: tuple[Any, Any] | None) -> jax.Array:

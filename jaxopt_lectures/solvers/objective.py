@@ -4,6 +4,7 @@ A point may be an array, a list of numbers, any tree of arrays, or an NNX module
 and whose other variables stay as they are.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ class Form:
     dtype: Any
     flat: bool
     graph: Any = None
+
+    def of_leaves(self) -> "Form":
+        """The same with a vector that keeps the arrays apart, and so their sharding."""
+        return dataclasses.replace(self, flat=False)
 
     def vector(self, tree: Any) -> Any:
         """A tree like the point as a vector."""

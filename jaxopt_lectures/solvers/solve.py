@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
-from jaxopt_lectures.solvers.descent import Limits, Point, State, descend
+from jaxopt_lectures.solvers.descent import Descent, Limits, Point, State
 from jaxopt_lectures.solvers.directions.direction import Direction, Place
 from jaxopt_lectures.solvers.implicit import differentiable
 from jaxopt_lectures.solvers.objective import Objective
@@ -61,10 +61,9 @@ def solve(
     def run(x: Any, box: Any, limits: Limits, operands: Any) -> Solution:
         if box is not None:
             x = jax.tree.map(jnp.clip, x, *box)
-        end = descend(
+        descent = Descent(
             lambda x: evaluate(operands[0], x),
             lambda x, v: product(operands[1], x, v),
-            x,
             box,
             limits,
             program.direction,
@@ -72,6 +71,7 @@ def solve(
             program.trace,
             program.callback and functools.partial(_reported, objective, program.callback, rest),
         )
+        end = descent.run(x)
         return _solution(end, box)
 
     if not program.plain and _one_kernel(program.direction, evaluate, product, start, box):

@@ -35,9 +35,10 @@ class Core(NamedTuple):
 
 @dataclass(frozen=True)
 class LBFGS:
-    """The direction `-H g`, of the last `memory` pairs."""
+    """The direction `-H g`, of the last `memory` pairs; `scaled`: whether H starts from gamma I or from I."""
 
     memory: int
+    scaled: bool = True
     flat = products = library = False
 
     def init(self, place: Place) -> tuple[Pairs, Core, Any]:
@@ -62,7 +63,7 @@ class LBFGS:
         kept = curved(sy, yy, step.s)
         place = core.count % (self.memory + 1)
         rho = vectors.set_row(core.rho, place, jnp.where(kept, quotient(jnp.ones_like(sy), sy), core.rho[place]))
-        return Core(core.count + kept, rho, jnp.where(kept, quotient(sy, yy), core.gamma))
+        return Core(core.count + kept, rho, jnp.where(kept & self.scaled, quotient(sy, yy), core.gamma))
 
     def restart(self, pairs: Pairs, core: Core, place: Place) -> tuple[Core, Any]:
         """Down the gradient, without pairs."""
