@@ -61,10 +61,10 @@ CARDS = (
         name="newton_cg",
         factory=newton_cg,
         summary="Newton's equation by conjugate gradients, and a line search",
-        plain="H d = -g by conjugate gradients, until |H d + g| <= min(1/2, sqrt|g|) |g|,\n"
+        plain="H d = -g by conjugate gradients, until |H d + g| <= min(1/100, sqrt|g|) |g|,\n"
         "or until H curves downwards along the next direction\n"
         "x <- x + t d, t by line search",
-        latex=r"\begin{aligned} &\lVert H d + g \rVert \le \min\Bigl(\tfrac12, \sqrt{\lVert g \rVert}\Bigr)"
+        latex=r"\begin{aligned} &\lVert H d + g \rVert \le \min\Bigl(\tfrac1{100}, \sqrt{\lVert g \rVert}\Bigr)"
         r" \lVert g \rVert \\ &x \leftarrow x + t d \end{aligned}",
         source="J. Nocedal, S. J. Wright, Numerical Optimization, 2006, algorithm 7.1; R. S. Dembo, T. Steihaug, 1983",
         differs=("Neither optax nor torch has it. " + _NEEDS,),

@@ -66,9 +66,13 @@ def compact(pairs: Pairs, core: Core, memory: int) -> Model:
     theta = quotient(jnp.ones_like(core.gamma), core.gamma)
     SY = S @ Y.T
     empty = jnp.where(valid[:, 0], 0, 1).astype(S.dtype)
-    D, L = jnp.diag(jnp.diag(SY) + empty), jnp.tril(SY, -1)
-    inverse = jnp.block([[-D, L.T], [L, theta * (S @ S.T) + jnp.diag(empty)]])
-    return Model(theta, jnp.concatenate([Y, theta * S]).T, jnp.linalg.inv(inverse))
+    D, L = jnp.diag(SY) + empty, jnp.tril(SY, -1)
+    SS = theta * (S @ S.T) + jnp.diag(empty)
+    # Columns of W are of any length; divided by these roots, which leaves W M W' as it is, M's inverse has ones and
+    # minus ones on its diagonal.
+    scale = jax.lax.rsqrt(jnp.concatenate([D, jnp.diag(SS)]))
+    inverse = scale[:, None] * jnp.block([[jnp.diag(-D), L.T], [L, SS]]) * scale
+    return Model(theta, (scale[:, None] * jnp.concatenate([Y, theta * S])).T, jnp.linalg.inv(inverse))
 
 
 def cauchy_point(x: jax.Array, g: jax.Array, box: Any, model: Model) -> tuple[jax.Array, jax.Array]:
