@@ -16,20 +16,11 @@ import jax
 import jax.numpy as jnp
 
 import jaxopt_lectures.solvers.vectors as vectors
-from jaxopt_lectures.core.numbers import quotient
+from jaxopt_lectures.solvers.box import Box, bent, held, longest, steepness
 from jaxopt_lectures.solvers.directions.direction import Direction, Place, Step, downhill
 from jaxopt_lectures.solvers.result import Status, Trace
-from jaxopt_lectures.solvers.searches.search import LineSearch, noise
-
-
-class Limits(NamedTuple):
-    """When to stop; scalars, so that other numbers need no other program."""
-
-    gtol: jax.Array
-    ftol: jax.Array
-    xtol: jax.Array
-    maxiter: jax.Array
-    maxfun: jax.Array
+from jaxopt_lectures.solvers.searches.search import LineSearch
+from jaxopt_lectures.solvers.stopping import PATIENCE, Limits, Stall, hopeless, limited, small, stalled
 
 
 class Point(NamedTuple):
@@ -52,13 +43,26 @@ class Course(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where a solve is."""
+    """Where a solve is.
+
+    Attributes:
+      at: the point.
+      course: what was decided there.
+      pairs: the part of the direction's memory that every trial is written to.
+      search: the line search.
+      before: length and slope of the last step, 0 if there is none.
+      stall: whether it still goes down.
+      nit: steps taken.
+      nfev: evaluations.
+      trace: the record, or None.
+    """
 
     at: Point
     course: Course
     pairs: Any
     search: Any
     before: tuple[jax.Array, jax.Array]
+    stall: Stall
     nit: jax.Array
     nfev: jax.Array
     trace: Trace | None
@@ -86,7 +90,7 @@ class Descent:
 
     evaluate: Callable[[Any], tuple[jax.Array, Any, Any]]
     product: Callable[[Any, Any], Any]
-    box: tuple[Any, Any] | None
+    box: Box
     limits: Limits
     direction: Direction
     line: LineSearch
@@ -105,11 +109,12 @@ class Descent:
         finite = jnp.isfinite(at.value) & jnp.isfinite(course.size)
         status = jnp.where(finite, course.status, Status.NON_FINITE)
         zero, nit, nfev = jnp.zeros_like(at.value), jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
-        course = course._replace(status=_limited(status, nit, nfev, self.limits))
+        course = course._replace(status=limited(status, nit, nfev, self.limits))
         empty = jnp.full(self.trace, jnp.nan, at.value.dtype)
         record = Trace(empty, empty, empty, jnp.zeros(self.trace, jnp.int32)) if self.trace else None
         record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
-        return State(at, course, pairs, self._search(at, course, (zero, zero)), (zero, zero), nit, nfev, record)
+        search, stall = self._search(at, course, (zero, zero)), Stall(at.value, nit, jnp.zeros((), bool))
+        return State(at, course, pairs, search, (zero, zero), stall, nit, nfev, record)
 
     def turn(self, c: State) -> State:
         """The state after one more evaluation."""
@@ -121,31 +126,35 @@ class Descent:
         search = self.line.next(c.search, trial.value, vectors.dot(trial.g, old.d))
         s, y = vectors.minus(x, c.at.x), vectors.minus(trial.g, c.at.g)
         pairs = self.direction.record(c.pairs, old.core, s, y)
-        hopeless = -old.slope <= noise(c.at.value)  # even a full step promises less than a rounding
-        restart = search.failed & (old.core.count > 0) & ~hopeless
+        restart = search.failed & (old.core.count > 0)
 
         def stay() -> Any:
-            given_up = jnp.where(hopeless, Status.PRECISION, Status.LINE_SEARCH)
+            lost = hopeless(c.at.x, c.at.value, c.at.g, old.slope) | c.stall.hopeless
+            given_up = jnp.where(lost, Status.PRECISION, Status.LINE_SEARCH)
             status = jnp.where(search.failed, given_up, Status.RUNNING).astype(jnp.int32)
-            return c.at, old._replace(status=status), search, c.before
+            return c.at, old._replace(status=status), search, c.before, c.stall
 
         def go_on() -> Any:
             core, d = self.direction.turn(pairs, old.core, Step(s, y, old.d, t), self._place(trial))
-            course = self._decided(core, d, trial, _small(c.at, trial, s, self.limits))
-            return trial, course, self._search(trial, course, (t, old.slope)), (t, old.slope)
+            course = self._decided(core, d, trial, small(c.at.value, trial.value, x, s, self.limits))
+            return trial, course, self._search(trial, course, (t, old.slope)), (t, old.slope), c.stall
 
         def start_again() -> Any:
             core, d = self.direction.restart(pairs, old.core, self._place(c.at))
             course = self._decided(core, d, c.at, Status.RUNNING)
-            return c.at, course, self._search(c.at, course, c.before), c.before
+            stall = c.stall._replace(hopeless=hopeless(c.at.x, c.at.value, c.at.g, old.slope))
+            return c.at, course, self._search(c.at, course, c.before), c.before, stall
 
         taken = search.done
         # All that changes comes out of the branches: what is selected outside, XLA computes once for each field.
-        at, course, search, before = jax.lax.switch(taken + 2 * restart, (stay, go_on, start_again))
-        nit, nfev = c.nit + taken, c.nfev + 1
-        course = course._replace(status=_limited(course.status, nit, nfev, self.limits))
+        branches = (stay, go_on, start_again)
+        at, course, search, before, stall = jax.lax.switch(taken + 2 * restart, branches)
+        nit, nfev, stall = c.nit + taken, c.nfev + 1, stalled(stall, at.value, taken + PATIENCE // 2 * restart)
+        idle = (course.status == Status.RUNNING) & (stall.count > PATIENCE)
+        status = limited(jnp.where(idle, Status.PRECISION, course.status), nit, nfev, self.limits)
         record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)
-        return self._reported(State(at, course, pairs, search, before, nit, nfev, record), taken)
+        state = State(at, course._replace(status=status), pairs, search, before, stall, nit, nfev, record)
+        return self._reported(state, taken)
 
     def _place(self, at: Point) -> Place:
         return Place(at.x, at.g, lambda v: self.product(at.x, v), self.box)
@@ -156,14 +165,15 @@ class Descent:
         sound = (slope < 0) & jnp.isfinite(slope)
         slope = jnp.where(sound, slope, vectors.dot(down, at.g))
         size = steepness(at.x, at.g, self.box)
-        status = jnp.where(size <= self.limits.gtol, _converged(at, self.box), status).astype(jnp.int32)
+        ended = jnp.where(held(at.x, at.g, self.box), Status.AT_BOUND, Status.CONVERGED)
+        status = jnp.where(size <= self.limits.gtol, ended, status).astype(jnp.int32)
         return Course(core, vectors.choose(sound, d, down), slope, size, status)
 
     def _search(self, at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
         """A new line search."""
         first = self.direction.first_step(course.core, at.g, course.slope, before)
         first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
-        return self.line.start(at.value, course.slope, first, _longest(at.x, course.d, self.box))
+        return self.line.start(at.value, course.slope, first, longest(at.x, course.d, self.box))
 
     def _reported(self, state: State, taken: jax.Array) -> State:
         """The state, after whoever wants to know was told, and may have stopped it."""
@@ -173,61 +183,6 @@ class Descent:
         stop = jax.lax.cond(taken, lambda: report(state), lambda: jnp.zeros((), bool))
         status = jnp.where(stop & (state.status == Status.RUNNING), Status.STOPPED, state.status)
         return state._replace(course=state.course._replace(status=status.astype(jnp.int32)))
-
-
-def steepness(x: Any, g: Any, box: tuple[Any, Any] | None) -> jax.Array:
-    """The largest element of the gradient; between bounds, of the step to clip(x - g)."""
-    if box is None:
-        return vectors.largest(g)
-    moved = jax.tree.map(lambda x, g, low, high: jnp.clip(x - g, low, high) - x, x, g, *box)
-    return vectors.largest(moved)
-
-
-def bent(d: Any, x: Any, box: tuple[Any, Any] | None) -> Any:
-    """The direction to clip(x + d)."""
-    if box is None:
-        return d
-    return jax.tree.map(lambda x, d, low, high: jnp.clip(x + d, low, high) - x, x, d, *box)
-
-
-def _small(old: Point, at: Point, s: Any, limits: Limits) -> jax.Array:
-    """Whether value or point moved so little that it ends."""
-    scale = jnp.maximum(jnp.maximum(jnp.abs(old.value), jnp.abs(at.value)), 1)
-    small_change = (limits.ftol > 0) & (old.value - at.value <= limits.ftol * scale)
-    length, here = jnp.sqrt(vectors.dot(s, s)), jnp.sqrt(vectors.dot(at.x, at.x))
-    small_step = (limits.xtol > 0) & (length <= limits.xtol * (limits.xtol + here))
-    return jnp.where(small_change, Status.SMALL_CHANGE, jnp.where(small_step, Status.SMALL_STEP, Status.RUNNING))
-
-
-def _limited(status: jax.Array, nit: jax.Array, nfev: jax.Array, limits: Limits) -> jax.Array:
-    """The status, unless it runs and may not."""
-    limit = jnp.where(nfev >= limits.maxfun, Status.EVALUATIONS, status)
-    limit = jnp.where(nit >= limits.maxiter, Status.ITERATIONS, limit)
-    return jnp.where(status == Status.RUNNING, limit, status).astype(jnp.int32)
-
-
-def _converged(at: Point, box: tuple[Any, Any] | None) -> Any:
-    """Converged: in the open, or with a variable at a bound that holds it."""
-    if box is None:
-        return Status.CONVERGED
-
-    def held(x: Any, g: Any, low: Any, high: Any) -> jax.Array:
-        return jnp.any(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)))
-
-    any_held = jnp.any(jnp.stack(jax.tree.leaves(jax.tree.map(held, at.x, at.g, *box))))
-    return jnp.where(any_held, Status.AT_BOUND, Status.CONVERGED)
-
-
-def _longest(x: Any, d: Any, box: tuple[Any, Any] | None) -> Any:
-    """The longest step along d that stays in the box."""
-    if box is None:
-        return jnp.inf
-
-    def room(x: Any, d: Any, low: Any, high: Any) -> jax.Array:
-        wall = jnp.where(d > 0, high, low)
-        return jnp.min(jnp.where(d == 0, jnp.inf, quotient(wall - x, d)), initial=jnp.inf)
-
-    return jnp.min(jnp.stack(jax.tree.leaves(jax.tree.map(room, x, d, *box))))
 
 
 def _recorded(record: Trace | None, nit: Any, value: Any, size: Any, step: Any, nfev: Any) -> Trace | None:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_lectures.solvers.methods as methods
-from jaxopt_lectures.solvers.descent import Limits
 from jaxopt_lectures.solvers.objective import Form, Objective, taken_apart
 from jaxopt_lectures.solvers.one_kernel import on_one_device
 from jaxopt_lectures.solvers.options import renamed
@@ -20,6 +19,7 @@ from jaxopt_lectures.solvers.progress import printer
 from jaxopt_lectures.solvers.result import Result
 from jaxopt_lectures.solvers.searches.search import LineSearch
 from jaxopt_lectures.solvers.solve import Program, solve
+from jaxopt_lectures.solvers.stopping import Limits
 
 _UNLIMITED = 2**31 - 1
 

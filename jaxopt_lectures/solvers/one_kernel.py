@@ -23,9 +23,9 @@ _HELD = 16384  # elements of any array
 _WORDS = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim cbrt ceil clamp
 concatenate convert_element_type copy cos cosh cumsum digamma div dynamic_slice dynamic_update_slice eq erf erf_inv erfc
-exp exp2 expm1 floor ge gt integer_pow iota is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or
-pad pow reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum rem reshape rev round rsqrt select_n sign sin
-sinh slice split sqrt square squeeze stop_gradient sub tan tanh transpose xor
+exp exp2 expm1 floor ge gt integer_pow iota is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not
+or pad pow reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum rem reshape rev round rsqrt select_n sign
+sin sinh slice split sqrt square squeeze stop_gradient sub tan tanh transpose xor
 """
 _SIMPLE = frozenset(_WORDS.split())
 _NESTED = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "while", "cond", "scan"))

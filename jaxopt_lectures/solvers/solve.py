@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
-from jaxopt_lectures.solvers.descent import Descent, Limits, Point, State
+from jaxopt_lectures.solvers.descent import Descent, Point, State
 from jaxopt_lectures.solvers.directions.direction import Direction, Place
 from jaxopt_lectures.solvers.implicit import differentiable
 from jaxopt_lectures.solvers.objective import Objective
 from jaxopt_lectures.solvers.one_kernel import as_one_kernel, fits, small
 from jaxopt_lectures.solvers.result import Result, Status, Trace
 from jaxopt_lectures.solvers.searches.search import LineSearch
+from jaxopt_lectures.solvers.stopping import Limits
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.numbers import quotient
 from jaxopt_lectures.solvers.directions.direction import Memoryless, Place, Step, unit_step
 
-
 # The book has 1/2; on the problems of tests/problems a hundredth takes less than half of the evaluations and products.
 _RESIDUAL = 0.01
 
