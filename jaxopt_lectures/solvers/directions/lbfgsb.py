@@ -52,9 +52,17 @@ class LBFGSB(LBFGS):
         return core, self._towards(pairs, core, place)
 
     def _towards(self, pairs: Pairs, core: Core, place: Place) -> jax.Array:
+        x, g, box = place.x, place.g, place.box
         model = compact(pairs, core, self.memory)
-        cauchy, c = cauchy_point(place.x, place.g, place.box, model)
-        return subspace_minimum(place.x, place.g, place.box, model, cauchy, c) - place.x
+        cauchy, c = cauchy_point(x, g, box, model)
+        free = (cauchy > box[0]) & (cauchy < box[1])
+        # With all variables free the minimum is x - H g. The two loops lose no digits where S'Y is badly scaled.
+        minimum = jax.lax.cond(
+            jnp.all(free),
+            lambda: x - self.two_loops(pairs, core, g),
+            lambda: cauchy + subspace_step(x, g, model, cauchy, c, free),
+        )
+        return within(x, g, box, cauchy, minimum) - x
 
 
 def compact(pairs: Pairs, core: Core, memory: int) -> Model:
@@ -112,21 +120,23 @@ def cauchy_point(x: jax.Array, g: jax.Array, box: Any, model: Model) -> tuple[ja
     return jnp.clip(z, lower, upper), c[k] + within * p[k]
 
 
-def subspace_minimum(x: jax.Array, g: jax.Array, box: Any, model: Model, z: jax.Array, c: jax.Array) -> jax.Array:
-    """The minimum of the model over the variables that are free at z; the direct primal method, section 5.1.
-
-    It is cut back into the box element by element; where that is no descent, the way to it is shortened instead.
-    """
-    lower, upper = box
+def subspace_step(x: jax.Array, g: jax.Array, model: Model, z: jax.Array, c: jax.Array, free: jax.Array) -> jax.Array:
+    """From z to the minimum of the model over the free variables; the direct primal method, section 5.1."""
     theta, W, M = model
-    free = (z > lower) & (z < upper)
     r = jnp.where(free, g + theta * (z - x) - W @ (M @ c), 0)
     free_W = jnp.where(free[:, None], W, 0)
     N = jnp.eye(len(M), dtype=x.dtype) - M @ (free_W.T @ free_W) / theta
     v = jnp.linalg.solve(N, M @ (free_W.T @ r))
     d = -r / theta - free_W @ v / theta**2
-    d = jnp.where(jnp.all(jnp.isfinite(d)), d, 0)
-    projected = jnp.clip(z + d, lower, upper)
-    room = jnp.where(d > 0, quotient(upper - z, d), jnp.where(d < 0, quotient(lower - z, d), jnp.inf))
+    return jnp.where(jnp.all(jnp.isfinite(d)), d, 0)
+
+
+def within(x: jax.Array, g: jax.Array, box: Any, z: jax.Array, minimum: jax.Array) -> jax.Array:
+    """The minimum cut back into the box element by element; where that is no descent, the way from z is shortened."""
+    lower, upper = box
+    d = minimum - z
+    projected = jnp.clip(minimum, lower, upper)
+    wall = jnp.where(d > 0, upper, lower)
+    room = jnp.where(d == 0, jnp.inf, quotient(wall - z, d))
     shortened = jnp.clip(z + jnp.minimum(1, jnp.min(room)) * d, lower, upper)
     return jnp.where(jnp.vdot(projected - x, g) < 0, projected, shortened)
