@@ -146,10 +146,12 @@ class Descent:
             return c.at, course, self._search(c.at, course, c.before), c.before, stall
 
         taken = search.done
+        branch = jnp.where(taken, 1, jnp.where(restart, 2, 0))
         # All that changes comes out of the branches: what is selected outside, XLA computes once for each field.
         branches = (stay, go_on, start_again)
-        at, course, search, before, stall = jax.lax.switch(taken + 2 * restart, branches)
-        nit, nfev, stall = c.nit + taken, c.nfev + 1, stalled(stall, at.value, taken + PATIENCE // 2 * restart)
+        at, course, search, before, stall = jax.lax.switch(branch, branches)
+        nit, nfev = jnp.where(taken, c.nit + 1, c.nit), c.nfev + 1
+        stall = stalled(stall, at.value, jnp.where(taken, 1, jnp.where(restart, PATIENCE // 2, 0)))
         idle = (course.status == Status.RUNNING) & (stall.count > PATIENCE)
         status = limited(jnp.where(idle, Status.PRECISION, course.status), nit, nfev, self.limits)
         record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)

@@ -39,8 +39,8 @@ class SolverState(NamedTuple):
       params: the point of the last update, as a vector (see `vectors`).
       updates: the gradient there, likewise.
       pairs, core: the direction's memory (see `directions`).
-      value: the value at the point that the last update leads to, (); inf where it is not known.
-      grad: the gradient there, like the parameters.
+      value: the value at the point that the last update leads to, (), inf at first; None without a line search.
+      grad: the gradient there, like the parameters; None without a line search.
     """
 
     count: jax.Array
@@ -120,8 +120,8 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
         zero = vectors.times(0, form.vector(params))
         place = Place(zero, zero, lambda v: v, None)
         pairs, core, _ = direction.init(place)
-        infinite = jnp.full((), jnp.inf, form.dtype)
-        return SolverState(jnp.zeros((), jnp.int32), zero, zero, pairs, core, infinite, form.tree(zero))
+        known = (jnp.full((), jnp.inf, form.dtype), form.tree(zero)) if line else (None, None)
+        return SolverState(jnp.zeros((), jnp.int32), zero, zero, pairs, core, *known)
 
     def update(
         updates: Any,
@@ -162,12 +162,13 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
         zero = jnp.zeros_like(slope)
         step = direction.first_step(core, g, slope, (zero, zero)) * jnp.asarray(value_at(rate, state.count), form.dtype)
         if line is None:
-            move, at = vectors.times(step, d), (jnp.full((), jnp.inf, form.dtype), vectors.times(0, g))
+            move, known = vectors.times(step, d), (None, None)
         else:
             true = g if grad is None else form.vector(grad)
             start = evaluate(x)[0] if value is None else jnp.asarray(value).astype(form.dtype)
             move, at = _searched(evaluate, line, x, d, (start, true), step)
-        kept = SolverState(optax.safe_increment(state.count), x, g, pairs, core, at[0], form.tree(at[1]))
+            known = at[0], form.tree(at[1])
+        kept = SolverState(optax.safe_increment(state.count), x, g, pairs, core, *known)
         return jax.tree.map(lambda u, like: u.astype(like.dtype), form.tree(move), updates), kept
 
     return Transformation(init, update, hypers={"learning_rate": rate}, title=name)

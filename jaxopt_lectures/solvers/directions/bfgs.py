@@ -42,7 +42,7 @@ class BFGS(Memoryless):
         kept = curved(sy, yy, s)
         H = jnp.where(core.count == 0, quotient(sy, yy), 1) * core.H
         H = jnp.where(kept, updated(H, s, y, sy), core.H)
-        return Core(core.count + kept, H), -(H @ place.g)
+        return Core(jnp.where(kept, core.count + 1, core.count), H), -(H @ place.g)
 
     def restart(self, pairs: tuple[()], core: Core, place: Place) -> tuple[Core, Any]:
         """Down the gradient, H the identity."""

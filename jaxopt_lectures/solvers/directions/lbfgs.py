@@ -63,7 +63,11 @@ class LBFGS:
         kept = curved(sy, yy, step.s)
         place = core.count % (self.memory + 1)
         rho = vectors.set_row(core.rho, place, jnp.where(kept, quotient(jnp.ones_like(sy), sy), core.rho[place]))
-        return Core(core.count + kept, rho, jnp.where(kept & self.scaled, quotient(sy, yy), core.gamma))
+        return Core(
+            jnp.where(kept, core.count + 1, core.count),
+            rho,
+            jnp.where(kept & self.scaled, quotient(sy, yy), core.gamma),
+        )
 
     def restart(self, pairs: Pairs, core: Core, place: Place) -> tuple[Core, Any]:
         """Down the gradient, without pairs."""

@@ -68,8 +68,9 @@ class LBFGSB(LBFGS):
 def compact(pairs: Pairs, core: Core, memory: int) -> Model:
     """The matrices of the pairs, oldest first; where there is no pair yet, W is 0 and M has a 1 or -1 to invert."""
     held = jnp.minimum(core.count, memory)
-    index = (core.count - held + jnp.arange(memory)) % (memory + 1)
-    valid = (jnp.arange(memory) < held)[:, None]
+    ages = jnp.arange(memory, dtype=held.dtype)
+    index = (core.count - held + ages) % (memory + 1)
+    valid = (ages < held)[:, None]
     S, Y = (jnp.where(valid, rows[index], 0) for rows in pairs)
     theta = quotient(jnp.ones_like(core.gamma), core.gamma)
     SY = S @ Y.T

@@ -44,10 +44,12 @@ def close_enough(start: Point, trial: Point, c1: float, c2: float, tolerated: ja
 
         phi(t) <= phi(0) + tolerated  and  (2 c1 - 1) phi'(0) >= phi'(t) >= c2 phi'(0)
 
-    Near a minimum differences of values drown in rounding, slopes do not.
+    Near a minimum differences of values drown in rounding, slopes do not. Only there: where the decrease that is asked
+    for, -c1 t phi'(0), is itself smaller than what is tolerated.
     """
+    hidden = -c1 * trial.step * start.slope <= tolerated
     flat = ((2 * c1 - 1) * start.slope >= trial.slope) & (trial.slope >= c2 * start.slope)
-    return flat & (trial.value <= start.value + tolerated)
+    return hidden & flat & (trial.value <= start.value + tolerated)
 
 
 def ended(state: Any, trial: Point, lowest: Point, done: jax.Array, max_evaluations: int) -> Any:
