@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxopt_lectures.solvers.vectors as vectors
 from jaxopt_lectures.core.checks import check_floating
 from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.rule import as_arrays
@@ -28,6 +29,7 @@ class Form:
       shapes: their shapes.
       dtypes: their dtypes.
       dtype: the vector's, float64 if one of them is, else float32.
+      shardings: where they lie, for those whose type says so; None for others.
       flat: whether the vector is one array, or a list with one for each of theirs.
       graph: what is left of an NNX module without its arrays; None for other points.
     """
@@ -36,6 +38,7 @@ class Form:
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[Any, ...]
     dtype: Any
+    shardings: tuple[Any, ...]
     flat: bool
     graph: Any = None
 
@@ -48,7 +51,7 @@ class Form:
         leaves = [jnp.asarray(leaf).astype(self.dtype) for leaf in self.treedef.flatten_up_to(tree)]
         if not self.flat:
             return leaves
-        flat = [leaf.ravel() for leaf in leaves]
+        flat = [self._whole(leaf).ravel() for leaf in leaves]
         return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
     def tree(self, vector: Any) -> Any:
@@ -56,8 +59,17 @@ class Form:
         if self.flat:
             ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
             vector = jnp.split(vector, ends) if len(ends) else [vector]
-        arrays = (v.reshape(s).astype(d) for v, s, d in zip(vector, self.shapes, self.dtypes, strict=True))
-        return self.treedef.unflatten(arrays)
+        arrays = [v.reshape(s) if self.flat else v for v, s in zip(vector, self.shapes, strict=True)]
+        if self.flat:
+            arrays = [
+                a if s is None else jax.sharding.reshard(a, s) for a, s in zip(arrays, self.shardings, strict=True)
+            ]
+        return self.treedef.unflatten([array.astype(dtype) for array, dtype in zip(arrays, self.dtypes, strict=True)])
+
+    def _whole(self, leaf: jax.Array) -> jax.Array:
+        """The array on every device, if its type says that it is not."""
+        mesh = jax.typeof(leaf).sharding.mesh
+        return jax.sharding.reshard(leaf, jax.NamedSharding(mesh, jax.P())) if vectors.is_sharded(leaf) else leaf
 
     def gradient(self, vector: Any) -> Any:
         """A gradient like the point: for an NNX module, the state of its parameters."""
@@ -97,13 +109,15 @@ def taken_apart(x0: Any, flat: bool) -> tuple[Form, Any, Any]:
     dtypes = tuple(jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves)
     shapes = tuple(leaf.shape for leaf in leaves)
     flat = flat or not any(_spread(leaf) for leaf in leaves)
-    return Form(treedef, shapes, dtypes, arithmetic_dtype(*dtypes), flat, graph), treedef.unflatten(leaves), rest
+    shardings = tuple(jax.typeof(leaf).sharding if vectors.is_sharded(leaf) else None for leaf in leaves)
+    form = Form(treedef, shapes, dtypes, arithmetic_dtype(*dtypes), shardings, flat, graph)
+    return form, treedef.unflatten(leaves), rest
 
 
 def _spread(leaf: Any) -> bool:
     """Whether an array lies on several devices, as far as can be known."""
     if isinstance(leaf, jax.core.Tracer):
-        return any(axis is not None for axis in getattr(jax.typeof(leaf).sharding, "spec", ()))
+        return vectors.is_sharded(leaf)
     return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
 
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 
 def dot(a: Any, b: Any) -> jax.Array:
     """The inner product, ()."""
-    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    # of explicitly sharded arrays only the sum knows where its result lies
+    return sum(jnp.sum(x * y) if is_sharded(x) else jnp.vdot(x, y) for x, y in pairs)
 
 
 def plus(a: Any, scale: Any, b: Any) -> Any:
@@ -53,7 +55,7 @@ def size(a: Any) -> int:
 
 def rows(a: Any, count: int) -> Any:
     """Room for `count` vectors like `a`, zeros."""
-    return jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), a)
+    return jax.tree.map(lambda x: jnp.zeros_like(jnp.broadcast_to(x, (count, *x.shape))), a)  # sharded as x
 
 
 def row(history: Any, index: jax.Array) -> Any:
@@ -64,3 +66,8 @@ def row(history: Any, index: jax.Array) -> Any:
 def set_row(history: Any, index: jax.Array, a: Any) -> Any:
     """`history` with `a` at that row."""
     return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, index, 0), history, a)
+
+
+def is_sharded(x: Any) -> bool:
+    """Whether an array is sharded over an explicit mesh, so that its type says it."""
+    return any(axis is not None for axis in getattr(jax.typeof(x).sharding, "spec", ()))

@@ -62,7 +62,8 @@ class LBFGS:
         sy, yy = vectors.dot(step.s, step.y), vectors.dot(step.y, step.y)
         kept = curved(sy, yy, step.s)
         place = core.count % (self.memory + 1)
-        rho = vectors.set_row(core.rho, place, jnp.where(kept, quotient(jnp.ones_like(sy), sy), core.rho[place]))
+        here = (jnp.arange(self.memory + 1, dtype=place.dtype) == place) & kept
+        rho = jnp.where(here, quotient(jnp.ones_like(sy), sy), core.rho)
         return Core(
             jnp.where(kept, core.count + 1, core.count),
             rho,
@@ -77,13 +78,16 @@ class LBFGS:
     def two_loops(self, pairs: Pairs, core: Core, g: Any) -> Any:
         """H g, algorithm 7.4."""
         rows = self.memory + 1
+        places = jnp.arange(rows, dtype=core.count.dtype)
         held = jnp.minimum(core.count, self.memory)
 
         def backwards(j: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
             q, alpha = carry
             i = (core.count - 1 - j) % rows
             a = core.rho[i] * vectors.dot(vectors.row(pairs.s, i), q)  # alpha_i = rho_i s_i'q
-            return vectors.plus(q, -a, vectors.row(pairs.y, i)), vectors.set_row(alpha, i, a)  # q <- q - alpha_i y_i
+            return vectors.plus(q, -a, vectors.row(pairs.y, i)), jnp.where(
+                places == i, a, alpha
+            )  # q <- q - alpha_i y_i
 
         def forwards(j: jax.Array, r: Any) -> Any:
             i = (core.count - held + j) % rows
