@@ -61,9 +61,8 @@ class Form:
             vector = jnp.split(vector, ends) if len(ends) else [vector]
         arrays = [v.reshape(s) if self.flat else v for v, s in zip(vector, self.shapes, strict=True)]
         if self.flat:
-            arrays = [
-                a if s is None else jax.sharding.reshard(a, s) for a, s in zip(arrays, self.shardings, strict=True)
-            ]
+            placed = zip(arrays, self.shardings, strict=True)
+            arrays = [a if where is None else jax.sharding.reshard(a, where) for a, where in placed]
         return self.treedef.unflatten([array.astype(dtype) for array, dtype in zip(arrays, self.dtypes, strict=True)])
 
     def _whole(self, leaf: jax.Array) -> jax.Array:

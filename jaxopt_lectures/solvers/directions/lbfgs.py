@@ -85,9 +85,8 @@ class LBFGS:
             q, alpha = carry
             i = (core.count - 1 - j) % rows
             a = core.rho[i] * vectors.dot(vectors.row(pairs.s, i), q)  # alpha_i = rho_i s_i'q
-            return vectors.plus(q, -a, vectors.row(pairs.y, i)), jnp.where(
-                places == i, a, alpha
-            )  # q <- q - alpha_i y_i
+            q = vectors.plus(q, -a, vectors.row(pairs.y, i))  # q <- q - alpha_i y_i
+            return q, jnp.where(places == i, a, alpha)
 
         def forwards(j: jax.Array, r: Any) -> Any:
             i = (core.count - held + j) % rows
