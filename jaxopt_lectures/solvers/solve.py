@@ -75,7 +75,8 @@ def solve(
         end = descent.run(x)
         return _solution(end, box)
 
-    if not program.plain and _one_kernel(program.direction, evaluate, product, start, box):
+    plain = program.plain or program.callback is not None  # one function cannot call out
+    if not plain and _one_kernel(program.direction, evaluate, product, start, box):
         run = as_one_kernel(run)
     run = differentiable(run, lambda x, operands: evaluate(operands[0], x))
     gtol, ftol, xtol = (jnp.asarray(number).astype(objective.form.dtype) for number in limits[:3])
