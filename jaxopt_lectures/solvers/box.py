@@ -13,17 +13,27 @@ Box = tuple[Any, Any] | None
 
 def steepness(x: Any, g: Any, box: Box) -> jax.Array:
     """The largest element of the gradient; between bounds, of the step to clip(x - g)."""
-    if box is None:
-        return vectors.largest(g)
-    moved = jax.tree.map(lambda x, g, low, high: jnp.clip(x - g, low, high) - x, x, g, *box)
-    return vectors.largest(moved)
+    return vectors.largest(bent(vectors.negative(g), x, box))
 
 
 def bent(d: Any, x: Any, box: Box) -> Any:
-    """The direction to clip(x + d)."""
+    """The direction to clip(x + d), computed without x + d, which rounds a small d away."""
     if box is None:
         return d
-    return jax.tree.map(lambda x, d, low, high: jnp.clip(x + d, low, high) - x, x, d, *box)
+    return jax.tree.map(lambda x, d, low, high: jnp.clip(d, low - x, high - x), x, d, *box)
+
+
+def inside(x: Any, box: Box) -> Any:
+    """The point in the box; within a few roundings of a bound it is at the bound."""
+    if box is None:
+        return x
+
+    def one(x: Any, low: Any, high: Any) -> jax.Array:
+        eps = 8 * jnp.finfo(x.dtype).eps
+        x = jnp.where((x - low <= eps * jnp.abs(low)) & (low > -jnp.inf), low, x)
+        return jnp.where((high - x <= eps * jnp.abs(high)) & (high < jnp.inf), high, x)
+
+    return jax.tree.map(one, x, *box)
 
 
 def longest(x: Any, d: Any, box: Box) -> Any:

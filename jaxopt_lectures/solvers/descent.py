@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxopt_lectures.solvers.vectors as vectors
-from jaxopt_lectures.solvers.box import Box, bent, held, longest, steepness
+from jaxopt_lectures.solvers.box import Box, bent, held, inside, longest, steepness
 from jaxopt_lectures.solvers.directions.direction import Direction, Place, Step, downhill
 from jaxopt_lectures.solvers.result import Status, Trace
 from jaxopt_lectures.solvers.searches.search import LineSearch
@@ -113,15 +113,13 @@ class Descent:
         empty = jnp.full(self.trace, jnp.nan, at.value.dtype)
         record = Trace(empty, empty, empty, jnp.zeros(self.trace, jnp.int32)) if self.trace else None
         record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
-        search, stall = self._search(at, course, (zero, zero)), Stall(at.value, nit, jnp.zeros((), bool))
+        search, stall = self._search(at, course, (zero, zero)), Stall(at.value, course.size, nit, jnp.zeros((), bool))
         return State(at, course, pairs, search, (zero, zero), stall, nit, nfev, record)
 
     def turn(self, c: State) -> State:
         """The state after one more evaluation."""
         t, old = c.search.step, c.course
-        x = vectors.plus(c.at.x, t, old.d)
-        if self.box is not None:
-            x = jax.tree.map(jnp.clip, x, *self.box)  # a rounding may have left it
+        x = inside(vectors.plus(c.at.x, t, old.d), self.box)
         trial = Point(x, *self.evaluate(x))
         search = self.line.next(c.search, trial.value, vectors.dot(trial.g, old.d))
         s, y = vectors.minus(x, c.at.x), vectors.minus(trial.g, c.at.g)
@@ -151,10 +149,10 @@ class Descent:
         branches = (stay, go_on, start_again)
         at, course, search, before, stall = jax.lax.switch(branch, branches)
         nit, nfev = jnp.where(taken, c.nit + 1, c.nit), c.nfev + 1
-        stall = stalled(stall, at.value, jnp.where(taken, 1, jnp.where(restart, PATIENCE // 2, 0)))
+        stall = stalled(stall, at.value, course.size, jnp.where(taken, 1, jnp.where(restart, PATIENCE // 2, 0)))
         idle = (course.status == Status.RUNNING) & (stall.count > PATIENCE)
         status = limited(jnp.where(idle, Status.PRECISION, course.status), nit, nfev, self.limits)
-        record = _recorded(c.trace, nit, at.value, course.size, before[0], nfev)
+        record = _recorded(c.trace, jnp.where(taken, nit, self.trace), at.value, course.size, before[0], nfev)
         state = State(at, course._replace(status=status), pairs, search, before, stall, nit, nfev, record)
         return self._reported(state, taken)
 
@@ -173,7 +171,7 @@ class Descent:
 
     def _search(self, at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
         """A new line search."""
-        first = self.direction.first_step(course.core, at.g, course.slope, before)
+        first = self.direction.first_step(course.core, course.d, course.slope, before)
         first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
         return self.line.start(at.value, course.slope, first, longest(at.x, course.d, self.box))
 

@@ -58,8 +58,8 @@ def differentiable(
 def _within(curvature: Callable[[Any], Any], x: Any, g: Any, dg: Any, box: Any, dbox: Any) -> Any:
     """Variables at a bound move with it; the others answer to that and to `dg`."""
     lower, upper = box
-    at_lower = jax.tree.map(lambda x, g, low: x - g <= low, x, g, lower)
-    at_upper = jax.tree.map(lambda x, g, high: x - g >= high, x, g, upper)
+    at_lower = jax.tree.map(lambda x, g, low: -g <= low - x, x, g, lower)
+    at_upper = jax.tree.map(lambda x, g, high: -g >= high - x, x, g, upper)
     free = jax.tree.map(lambda a, b: ~(a | b), at_lower, at_upper)
 
     def kept(where: Any, a: Any) -> Any:

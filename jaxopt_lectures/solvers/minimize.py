@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_lectures.solvers.methods as methods
+from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.solvers.objective import Form, Objective, taken_apart
 from jaxopt_lectures.solvers.one_kernel import on_one_device
 from jaxopt_lectures.solvers.options import renamed
@@ -96,7 +97,7 @@ def minimize(
         bounds with a method that has none. Inside a solve nothing raises: look at `success` and `message`.
     """
     given = {
-        "gtol": gtol if gtol is not None else tol,
+        "gtol": gtol,
         "ftol": ftol,
         "xtol": xtol,
         "maxiter": maxiter,
@@ -105,8 +106,10 @@ def minimize(
         "disp": disp or None,
     }
     named = renamed({name: value for name, value in given.items() if value is not None}, options or {})
-    if not callable(fun):
-        raise TypeError(f"fun must be a function of x, got {type(fun).__name__} {fun!r}")
+    if tol is not None:
+        named.setdefault("gtol", tol)
+    _functions(fun, jac or None, hess, hessp, callback)
+    whole("trace", trace, 0)
     chosen = methods.get(method, bounded=bounds is not None)
     direction = chosen.direction(named.get("history", 10))
     line = chosen.line(linesearch, named.get("maxls"))
@@ -115,7 +118,7 @@ def minimize(
     box = None
     if chosen.bounded:
         box = _box(bounds, form, tree)
-    objective = Objective(fun, jac, hess, hessp, has_aux, form)
+    objective = Objective(fun, jac or None, hess, hessp, has_aux, form)
     report = printer(named["disp"], callback) if named.get("disp") else callback
     program = Program(direction, line, int(trace), report, plain=not on_one_device((tree, rest, args, box)))
     try:
@@ -125,22 +128,26 @@ def minimize(
         raise
 
 
+def _functions(fun: Any, jac: Any, hess: Any, hessp: Any, callback: Any) -> None:
+    """Raises TypeError unless what must be a function is one."""
+    for name, value in {"fun": fun, "hess": hess, "hessp": hessp, "callback": callback}.items():
+        if not callable(value) and (value is not None or name == "fun"):
+            raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r}")
+    if not (jac is None or jac is True or callable(jac)):
+        raise TypeError(f"jac must be None (JAX's gradient), True or a function, got {type(jac).__name__} {jac!r}")
+
+
 def _limits(named: Mapping[str, Any]) -> Limits:
-    for name in ("gtol", "ftol", "xtol"):
-        value = named.get(name, 0)
-        if not isinstance(value, jax.core.Tracer) and not float(value) >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value!r}")
-    for name in ("maxiter", "maxfun"):
-        value = named.get(name, 1)
-        if not isinstance(value, jax.core.Tracer) and not value >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value!r}")
-    return Limits(
-        named.get("gtol", 1e-5),
-        named.get("ftol", 0.0),
-        named.get("xtol", 0.0),
-        np.int32(min(named.get("maxiter", 15000), _UNLIMITED)),
-        np.int32(min(named.get("maxfun", _UNLIMITED), _UNLIMITED)),
-    )
+    values = {"gtol": 1e-5, "ftol": 0.0, "xtol": 0.0, "maxiter": 15000, "maxfun": _UNLIMITED}
+    for name in values:
+        value = named.get(name, values[name])
+        if not isinstance(value, jax.core.Tracer):
+            if not float(value) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value!r}")
+            # one type each, so that another kind of number is no other program
+            value = np.int32(min(value, _UNLIMITED)) if name.startswith("max") else float(value)
+        values[name] = value
+    return Limits(**values)
 
 
 def _box(bounds: Any, form: Form, tree: Any) -> tuple[Any, Any]:
@@ -194,12 +201,15 @@ def _stacked(values: list[Any]) -> Any:
 def _filled(side: Any, form: Form) -> Any:
     """One bound as a tree like the point: numbers are for all elements."""
     shapes = form.treedef.unflatten([jax.ShapeDtypeStruct(shape, form.dtype) for shape in form.shapes])
+    if isinstance(side, (list, tuple)) and len(form.shapes) == 1:
+        side = np.asarray(side, float)
     if jax.tree.structure(side) == jax.tree.structure(0):
         return jax.tree.map(lambda leaf: _broadcast(side, leaf), shapes)
     return jax.tree.map(lambda leaf, value: _broadcast(value, leaf), shapes, side)
 
 
 def _broadcast(value: Any, leaf: Any) -> jax.Array:
+    value = value.reshape(()) if np.size(value) == 1 and hasattr(value, "reshape") else value  # SciPy's are (1,)
     if jnp.shape(value) not in ((), leaf.shape):
         raise ValueError(f"a bound has shape {jnp.shape(value)} where x0 has {leaf.shape}")
     return jnp.broadcast_to(jnp.asarray(value).astype(leaf.dtype), leaf.shape)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -112,7 +111,8 @@ class Result:
         return self.grad
 
     def __repr__(self) -> str:
-        if isinstance(self.status, jax.core.Tracer) or jnp.ndim(self.status) > 0:
+        known = isinstance(self.status, (jax.Array, np.ndarray, np.generic)) and self.status.shape == ()
+        if isinstance(self.status, jax.core.Tracer) or not known:
             fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("x", "fun", "nit", "nfev", "status"))
             return f"Result({fields})"
         counts = f"{self.nit} iterations, {self.nfev} evaluations" + (

@@ -57,14 +57,14 @@ def solve(
     """Minimises from `tree`, between the two vectors of `box`, or anywhere if it is None."""
     start = objective.form.vector(tree)
     evaluate = _Lifted(objective.evaluate, start, rest, args)
-    product = _Lifted(objective.product, start, start, rest, args)
+    product = _Lifted(objective.product, start, start, rest, args) if program.direction.products else None
 
     def run(x: Any, box: Any, limits: Limits, operands: Any) -> Solution:
         if box is not None:
             x = jax.tree.map(jnp.clip, x, *box)
         descent = Descent(
             lambda x: evaluate(operands[0], x),
-            lambda x, v: product(operands[1], x, v),
+            lambda x, v: product(operands[1], x, v) if product else v,
             box,
             limits,
             program.direction,
@@ -81,7 +81,7 @@ def solve(
     run = differentiable(run, lambda x, operands: evaluate(operands[0], x))
     gtol, ftol, xtol = (jnp.asarray(number).astype(objective.form.dtype) for number in limits[:3])
     limits = limits._replace(gtol=gtol, ftol=ftol, xtol=xtol)
-    return _result(objective, run(start, box, limits, (evaluate.operands, product.operands)), rest)
+    return _result(objective, run(start, box, limits, (evaluate.operands, product and product.operands)), rest)
 
 
 class _Lifted:
@@ -99,11 +99,11 @@ class _Lifted:
         return self.treedef.unflatten(out)
 
 
-def _one_kernel(direction: Direction, evaluate: _Lifted, product: _Lifted, start: Any, box: Any) -> bool:
+def _one_kernel(direction: Direction, evaluate: _Lifted, product: Any, start: Any, box: Any) -> bool:
     """Whether the whole loop may be one function."""
-    if direction.library or not fits(evaluate.closed) or (direction.products and not fits(product.closed)):
+    if direction.library or not fits(evaluate.closed) or (product and not fits(product.closed)):
         return False
-    place = Place(start, start, lambda v: product(product.operands, start, v), box)
+    place = Place(start, start, lambda v: product(product.operands, start, v) if product else v, box)
     return small(jax.eval_shape(lambda: direction.init(place)))
 
 

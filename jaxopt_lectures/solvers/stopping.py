@@ -28,11 +28,13 @@ class Stall(NamedTuple):
 
     Attributes:
       lowest: the lowest value.
-      count: steps since it was lowered by more than a rounding.
+      flattest: the smallest size of a gradient.
+      count: steps since one was lowered by more than a rounding, or the other by a tenth.
       hopeless: whether the last line search failed where it could not have succeeded.
     """
 
     lowest: jax.Array
+    flattest: jax.Array
     count: jax.Array
     hopeless: jax.Array
 
@@ -46,11 +48,13 @@ def small(old: jax.Array, new: jax.Array, x: Any, s: Any, limits: Limits) -> jax
     return jnp.where(small_change, Status.SMALL_CHANGE, jnp.where(small_step, Status.SMALL_STEP, Status.RUNNING))
 
 
-def stalled(stall: Stall, value: jax.Array, steps: jax.Array) -> Stall:
+def stalled(stall: Stall, value: jax.Array, size: jax.Array, steps: jax.Array) -> Stall:
     """The same, so many steps later."""
     lower = value < stall.lowest - noise(stall.lowest)
-    lowest = jnp.where(lower, value, stall.lowest)
-    return Stall(lowest, jnp.where(lower, 0, stall.count + steps), stall.hopeless & ~lower)
+    flatter = size < 0.9 * stall.flattest
+    lowest, flattest = jnp.where(lower, value, stall.lowest), jnp.where(flatter, size, stall.flattest)
+    count = jnp.where(lower | flatter, 0, stall.count + steps)
+    return Stall(lowest, flattest, count, stall.hopeless & ~lower)
 
 
 def hopeless(x: Any, value: jax.Array, g: Any, slope: jax.Array) -> jax.Array:

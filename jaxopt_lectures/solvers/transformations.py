@@ -160,7 +160,7 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
         d = vectors.choose(slope < 0, d, downhill(g))
         slope = vectors.dot(d, g)
         zero = jnp.zeros_like(slope)
-        step = direction.first_step(core, g, slope, (zero, zero)) * jnp.asarray(value_at(rate, state.count), form.dtype)
+        step = direction.first_step(core, d, slope, (zero, zero)) * jnp.asarray(value_at(rate, state.count), form.dtype)
         if line is None:
             move, known = vectors.times(step, d), (None, None)
         else:

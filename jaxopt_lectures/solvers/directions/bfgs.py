@@ -49,10 +49,10 @@ class BFGS(Memoryless):
         del pairs
         return Core(jnp.zeros_like(core.count), jnp.eye(place.g.size, dtype=place.g.dtype)), downhill(place.g)
 
-    def first_step(self, core: Core, g: Any, slope: jax.Array, before: Any) -> jax.Array:
+    def first_step(self, core: Core, d: Any, slope: jax.Array, before: Any) -> jax.Array:
         """1, as soon as there was an update."""
-        del g, before
-        return unit_step(core.count == 0, slope)
+        del slope, before
+        return unit_step(core.count == 0, d)
 
 
 def updated(H: jax.Array, s: jax.Array, y: jax.Array, sy: jax.Array) -> jax.Array:

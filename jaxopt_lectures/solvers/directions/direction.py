@@ -54,8 +54,8 @@ class Direction(Protocol):
     def restart(self, pairs: Any, core: Any, place: Place) -> tuple[Any, Any]:
         """The same after a line search that failed: without memory."""
 
-    def first_step(self, core: Any, g: Any, slope: jax.Array, before: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """The step to try first; `before`: length and slope of the last step, 0 if there is none."""
+    def first_step(self, core: Any, d: Any, slope: jax.Array, before: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """The step along d to try first; `before`: length and slope of the last step, 0 if there is none."""
 
 
 class Memoryless:
@@ -91,9 +91,9 @@ def downhill(g: Any) -> Any:
     return vectors.times(jnp.where(most > limit, -quotient(jnp.ones_like(most), most), -1), g)
 
 
-def unit_step(first: jax.Array, slope: jax.Array) -> jax.Array:
-    """1, the step of Newton's method; the first one, along -g, whose slope is -|g|^2, goes a distance of at most 1."""
-    return jnp.where(first, jnp.minimum(1, jax.lax.rsqrt(-slope)), 1)
+def unit_step(first: jax.Array, d: Any) -> jax.Array:
+    """1, the step of Newton's method; the first one, along the gradient, goes a distance of at most 1."""
+    return jnp.where(first, jnp.minimum(1, jax.lax.rsqrt(vectors.dot(d, d))), 1)
 
 
 def curved(sy: jax.Array, yy: jax.Array, s: Any) -> jax.Array:

@@ -27,11 +27,11 @@ class SteepestDescent(Memoryless):
         del pairs, step
         return core, downhill(place.g)
 
-    def first_step(self, core: Count, g: Any, slope: jax.Array, before: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def first_step(self, core: Count, d: Any, slope: jax.Array, before: tuple[jax.Array, jax.Array]) -> jax.Array:
         """The step that would change the value, to first order, as the last one did; N&W, page 59."""
         del core
         length, last = before
-        first = jnp.minimum(1, quotient(jnp.ones_like(slope), vectors.largest(g)))
+        first = jnp.minimum(1, quotient(jnp.ones_like(slope), vectors.largest(d)))
         return jnp.where(length > 0, length * quotient(last, slope), first)
 
 

@@ -96,7 +96,7 @@ class LBFGS:
         q, alpha = jax.lax.fori_loop(0, held, backwards, (g, jnp.zeros_like(core.rho)))
         return jax.lax.fori_loop(0, held, forwards, vectors.times(core.gamma, q))  # r = gamma q
 
-    def first_step(self, core: Core, g: Any, slope: jax.Array, before: Any) -> jax.Array:
+    def first_step(self, core: Core, d: Any, slope: jax.Array, before: Any) -> jax.Array:
         """1, as soon as there are pairs."""
-        del g, before
-        return unit_step(core.count == 0, slope)
+        del slope, before
+        return unit_step(core.count == 0, d)

@@ -54,10 +54,10 @@ class NewtonCG(Memoryless):
         d, products = newton_direction(place.g, place.product, self.max_products)
         return Core(core.count + 1, core.products + products), d
 
-    def first_step(self, core: Core, g: Any, slope: jax.Array, before: Any) -> jax.Array:
+    def first_step(self, core: Core, d: Any, slope: jax.Array, before: Any) -> jax.Array:
         """1; along the gradient, after a restart, at most a distance of 1."""
-        del g, before
-        return unit_step(core.count == 0, slope)
+        del slope, before
+        return unit_step(core.count == 0, d)
 
 
 def newton_direction(g: Any, product: Any, max_products: int) -> tuple[Any, jax.Array]:
