@@ -16,7 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.interpreters import partial_eval as pe
 
 _SUMMED = 2048  # elements of an array that is summed
 _HELD = 16384  # elements of any array
@@ -57,8 +59,19 @@ def as_one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @jax.custom_batching.custom_vmap
     def call(*arguments: Any) -> Any:
-        # tagging a result tags the operation it comes from, the call, and nothing inside of it
-        return set_xla_metadata(jax.jit(function)(*arguments), inlineable="false", xla_cpu_small_call="true")
+        leaves, treedef = jax.tree.flatten(arguments)
+        used = _used(function, arguments)
+
+        def of_used(*given: Any) -> Any:
+            mine = iter(given)
+            every = [next(mine) if u else jnp.zeros(jnp.shape(v), v.dtype) for v, u in zip(leaves, used, strict=True)]
+            return function(*treedef.unflatten(every)), given
+
+        # XLA aborts on a parameter of such a function that nothing uses. Those that are not used are not handed over;
+        # and what XLA itself may find to be unneeded is a result, too.
+        result, _ = jax.jit(of_used)(*[leaf for leaf, u in zip(leaves, used, strict=True) if u])
+        # Tagging a result tags the operation it comes from, the call, and nothing inside of it.
+        return set_xla_metadata(result, inlineable="false", xla_cpu_small_call="true")
 
     @call.def_vmap
     def lanes(axis_size: int, batched: Any, *arguments: Any) -> Any:
@@ -75,6 +88,12 @@ def as_one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return out, jax.tree.map(lambda _: True, out)
 
     return call
+
+
+def _used(function: Callable[..., Any], arguments: Any) -> list[bool]:
+    """Which of the arrays in the arguments the result depends on."""
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    return list(pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
 
 
 def _simple(jaxpr: Any) -> bool:
