@@ -150,16 +150,21 @@ class Objective:
             (value, gradient), aux = self._split(self.fun(point, *args), pair=True)
         else:
             (value, aux), gradient = self._value(vector, rest, args), self.jac(point, *args)
-        self._check_gradient(gradient)
+        self._check_shapes("jac", gradient)
         return self._scalar(value), self.form.vector(gradient), aux
 
     def product(self, vector: Any, direction: Any, rest: Any, args: tuple[Any, ...]) -> Any:
         """The Hessian times a vector: forward over reverse, or as the user gave it."""
         point = self.form.point(vector, rest)
         if self.hessp is not None:
-            return self.form.vector(self.hessp(point, self.form.tree(direction), *args))
+            product = self.hessp(point, self.form.tree(direction), *args)
+            self._check_shapes("hessp", product)
+            return self.form.vector(product)
         if self.hess is not None:
-            return jnp.asarray(self.hess(point, *args)).astype(self.form.dtype) @ direction
+            matrix = jnp.asarray(self.hess(point, *args)).astype(self.form.dtype)
+            if matrix.shape != (direction.size, direction.size):
+                raise ValueError(f"hess must return a matrix of {direction.size} rows, got shape {matrix.shape}")
+            return matrix @ direction
         return jax.jvp(lambda v: self.evaluate(v, rest, args)[1], (vector,), (direction,))[1]
 
     def _value(self, vector: Any, rest: Any, args: tuple[Any, ...]) -> tuple[jax.Array, Any]:
@@ -193,10 +198,10 @@ class Objective:
             raise TypeError(f"fun must return a real floating-point number, got dtype {value.dtype}")
         return value.astype(self.form.dtype)
 
-    def _check_gradient(self, gradient: Any) -> None:
-        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(gradient))
+    def _check_shapes(self, name: str, tree: Any) -> None:
+        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree))
         if shapes != self.form.shapes:
-            raise ValueError(f"jac must return a gradient of x's shape, {self.form.shapes}, got {shapes}")
+            raise ValueError(f"{name} must return a gradient of x's shape, {self.form.shapes}, got {shapes}")
 
 
 def _described(value: Any) -> str:

@@ -14,10 +14,6 @@ INF = np.inf
 LARGEST = max(problem.start.size for problem in HOCK_SCHITTKOWSKI)
 
 
-def known(reason):
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # The published problems
 
 
@@ -56,8 +52,6 @@ def test_published_problems(which, x64, request):
     gap = np.abs(result.fun - np.array(problem.minima)) - 1e-7 * (1 + np.abs(problem.minima))
     assert gap.min() <= 0
     if np.argmin(gap) == 0:
-        if problem.name == "linear_full_rank_boxed":
-            request.applymarker(known("x + 1 (bound - x) is a rounding off the bound"))
         np.testing.assert_array_equal(active(x, lower, upper), active(problem.solution, lower, upper))
         np.testing.assert_allclose(x, problem.solution, rtol=1e-4, atol=1e-4)
 
@@ -95,13 +89,9 @@ FORMS = {
     "mixed": jol.Bounds(-1.0, np.ones(3)),
     "lists": jol.Bounds([-1, -1, -1], [1, 1, 1]),
 }
-UNKNOWN = {
-    "scipys_numbers": known("SciPy keeps a number as an array of shape (1,)"),
-    "lists": known("a list is taken for a tree of numbers"),
-}
 
 
-@pytest.mark.parametrize("form", [pytest.param(form, marks=UNKNOWN.get(form, ())) for form in FORMS])
+@pytest.mark.parametrize("form", FORMS)
 def test_forms(form):
     """The projection of the center to the box, exactly at its bounds, and one variable free."""
     result = solved(FORMS[form])
@@ -223,7 +213,6 @@ def test_all_variables_fixed():
     np.testing.assert_array_equal(result.x, 0.5)
 
 
-@known("x - g is x where |g| < eps |x|, so the projected gradient is 0")
 def test_a_small_gradient_far_from_zero_is_seen():
     """At 1e6 the digits of float32 are 1/16 apart; the gradient, 0.02, is 2000 times gtol."""
     far = np.full(3, 1e6, np.float32)

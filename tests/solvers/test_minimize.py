@@ -260,7 +260,6 @@ def test_equal_parts_compile_nothing():
     assert programs(lambda: call(linesearch=jol.strong_wolfe(), history=10, tol=1e-3)) == 0
 
 
-@known("an int, a float and a NumPy scalar are three types of limits, and each compiles")
 def test_numbers_of_other_types_compile_nothing():
     jol.minimize(rosenbrock, np.float32(START), gtol=1e-3)
     for gtol in (0, np.float64(1e-3), np.float32(1e-3)):
@@ -299,7 +298,6 @@ def test_jac_of_the_wrong_kind():
         jol.minimize(rosenbrock, START, jac=True)
 
 
-@known("they are called first")
 @pytest.mark.parametrize("wrong", [{"jac": "2-point"}, {"hess": "2-point"}, {"hessp": 3}, {"callback": 3}], ids=repr)
 def test_what_should_be_a_function_is_one(wrong):
     (name,) = wrong
@@ -336,7 +334,6 @@ def test_a_hessian_that_is_wrong_is_used():
     np.testing.assert_allclose(steps, np.array([[0.5, 0.5], [0.75, 0.75], [0.875, 0.875]]), rtol=1e-6)
 
 
-@known("the product of the wrong shape is met first")
 @pytest.mark.parametrize(
     "wrong", [{"hess": lambda x: jnp.eye(3, dtype=x.dtype)}, {"hessp": lambda x, v: v[:1]}], ids=["hess", "hessp"]
 )
@@ -392,7 +389,6 @@ def test_numpy_functions_are_told_apart():
     assert any("write it with jax.numpy" in note for note in error.value.__notes__)
 
 
-@known("the products are traced for every method")
 def test_a_function_that_knows_no_second_derivative():
     """Only newton_cg asks for Hessian-vector products."""
 
@@ -507,16 +503,14 @@ def test_a_start_where_nothing_is_finite(kind, method):
 
 
 @some_methods
-def test_huge_gradients(method, request):
+def test_huge_gradients(method):
     """1e30 in float32, whose square overflows."""
-    if method != "newton_cg":
-        request.applymarker(known("the first step is 1/|g| of a direction already divided by |g|: x + t d is x"))
     result = solved("huge", method)
     # the last digit of x moves the gradient by 1e30 eps, so it ends at 3 but cannot know it
     np.testing.assert_allclose(result.x, 3, rtol=4 * np.finfo(np.float32).eps)
 
 
-@known("the first step is 1/|g| of a direction that was already divided by |g|: x + t d is x")
+@known("y'y overflows, so pairs are skipped, and steepest descent stops at seven digits")
 def test_huge_gradients_in_float64(x64):
     def huge(x):
         return 1e200 * jnp.sum((x - 3) ** 2)
@@ -609,7 +603,6 @@ def test_under_jit(x64):
     assert np.abs(jitted(START, 1e-9).grad).max() <= 1e-9
 
 
-@known("min(maxiter, 2^31 - 1) asks a tracer for its truth")
 def test_limits_may_be_traced():
     result = jax.jit(lambda x, n: jol.minimize(bowl, x, args=1.0, maxiter=n, gtol=0.0))(np.zeros(2, np.float32), 0)
     assert result.nit == 0
@@ -676,7 +669,6 @@ def test_the_trace():
     assert (trace.nfev[n:] == 0).all()
 
 
-@known("every trial overwrites the entry of the point it starts from")
 def test_the_trace_counts_evaluations():
     seen = []
     result = valley(trace=100, callback=lambda r: seen.append(int(r.nfev)))
@@ -691,7 +683,6 @@ def test_a_short_trace_holds_the_beginning():
         np.testing.assert_allclose(getattr(short.trace, field), getattr(long.trace, field)[:5], rtol=1e-3)
 
 
-@known("only int(trace) is taken")
 @pytest.mark.parametrize("wrong", [-1, 1.5], ids=str)
 def test_the_length_of_the_trace_is_checked(wrong):
     with pytest.raises((TypeError, ValueError), match="trace must be"):
@@ -784,7 +775,6 @@ def test_tol_is_the_default_of_gtol():
     assert np.abs(tight.grad).max() <= 1e-4
 
 
-@known("tol counts as the argument gtol, which comes before an option")
 def test_tol_is_the_default_of_the_option_too():
     result = valley(gtol=None, tol=1.0, options={"gtol": 1e-4})
     assert np.abs(result.grad).max() <= 1e-4
@@ -828,7 +818,6 @@ def test_the_result_can_be_read():
     assert lines[3].split() == ["0", "iterations,", "1", "evaluations"]
 
 
-@known("jnp.ndim of what is no array")
 def test_a_tree_of_anything_can_be_read():
     assert "Result" in repr(jax.tree.map(jnp.shape, solved("at_minimum")))
 
