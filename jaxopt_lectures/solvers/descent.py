@@ -130,26 +130,27 @@ class Descent:
             lost = hopeless(c.at.x, c.at.value, c.at.g, old.slope) | c.stall.hopeless
             given_up = jnp.where(lost, Status.PRECISION, Status.LINE_SEARCH)
             status = jnp.where(search.failed, given_up, Status.RUNNING).astype(jnp.int32)
-            return c.at, old._replace(status=status), search, c.before, c.stall
+            return c.at, old._replace(status=status), search, c.before, c.stall, c.nit
 
         def go_on() -> Any:
             core, d = self.direction.turn(pairs, old.core, Step(s, y, old.d, t), self._place(trial))
             course = self._decided(core, d, trial, small(c.at.value, trial.value, x, s, self.limits))
-            return trial, course, self._search(trial, course, (t, old.slope)), (t, old.slope), c.stall
+            search, stall = self._search(trial, course, (t, old.slope)), stalled(c.stall, trial.value, course.size, 1)
+            return trial, course, search, (t, old.slope), stall, c.nit + 1
 
         def start_again() -> Any:
             core, d = self.direction.restart(pairs, old.core, self._place(c.at))
             course = self._decided(core, d, c.at, Status.RUNNING)
-            stall = c.stall._replace(hopeless=hopeless(c.at.x, c.at.value, c.at.g, old.slope))
-            return c.at, course, self._search(c.at, course, c.before), c.before, stall
+            stall = stalled(c.stall, c.at.value, course.size, PATIENCE // 2)
+            stall = stall._replace(hopeless=hopeless(c.at.x, c.at.value, c.at.g, old.slope))
+            return c.at, course, self._search(c.at, course, c.before), c.before, stall, c.nit
 
         taken = search.done
         branch = jnp.where(taken, 1, jnp.where(restart, 2, 0))
         # All that changes comes out of the branches: what is selected outside, XLA computes once for each field.
         branches = (stay, go_on, start_again)
-        at, course, search, before, stall = jax.lax.switch(branch, branches)
-        nit, nfev = jnp.where(taken, c.nit + 1, c.nit), c.nfev + 1
-        stall = stalled(stall, at.value, course.size, jnp.where(taken, 1, jnp.where(restart, PATIENCE // 2, 0)))
+        at, course, search, before, stall, nit = jax.lax.switch(branch, branches)
+        nfev = c.nfev + 1
         idle = (course.status == Status.RUNNING) & (stall.count > PATIENCE)
         status = limited(jnp.where(idle, Status.PRECISION, course.status), nit, nfev, self.limits)
         record = _recorded(c.trace, jnp.where(taken, nit, self.trace), at.value, course.size, before[0], nfev)

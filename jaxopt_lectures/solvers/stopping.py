@@ -48,7 +48,7 @@ def small(old: jax.Array, new: jax.Array, x: Any, s: Any, limits: Limits) -> jax
     return jnp.where(small_change, Status.SMALL_CHANGE, jnp.where(small_step, Status.SMALL_STEP, Status.RUNNING))
 
 
-def stalled(stall: Stall, value: jax.Array, size: jax.Array, steps: jax.Array) -> Stall:
+def stalled(stall: Stall, value: jax.Array, size: jax.Array, steps: int) -> Stall:
     """The same, so many steps later."""
     lower = value < stall.lowest - noise(stall.lowest)
     flatter = size < 0.9 * stall.flattest

