@@ -248,6 +248,7 @@ def _entries(module: ModuleType) -> Iterator[str]:
     """A directive for each public function and class that was written in this module, those of `jol` first."""
     members = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
     own = [(n, v) for n, v in members if getattr(v, "__module__", None) == module.__name__ and callable(v)]
+    own = [(n, v) for n, v in own if n not in {card.name for card in jol.registry.solvers()}]  # they have pages
     public = [(n, v) for n, v in own if getattr(jol, n, None) is v and n in jol.__all__]
     for name, value in [*public, *[member for member in own if member not in public]]:
         full = f"jaxopt_lectures.{name}" if (name, value) in public else f"{module.__name__}.{name}"

@@ -65,7 +65,7 @@ def minimize(
     Args:
       fun: `fun(x, *args)`, a scalar, written with `jax.numpy`.
       x0: where to start: an array, a list of floats, a tree of arrays, or an NNX module (then `fun(module, *args)`, and
-        its `nnx.Param`s are minimised over).
+        its parameters, `nnx.Param`, are minimised over).
       args: what else `fun` takes; a tuple of trees of arrays, or one array.
       method: "lbfgs" (the default), "bfgs", "lbfgsb" (the default with `bounds`), "newton_cg", "nonlinear_cg", "gd", or
         SciPy's "L-BFGS-B", "BFGS", "CG", "Newton-CG", in any case.

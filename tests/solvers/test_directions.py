@@ -443,14 +443,14 @@ def test_nonlinear_cg_is_the_formula_and_descends():
 
 def test_first_steps():
     g, slope, none, last = np.array([3.0, -4.0]), np.float64(-25), np.zeros(2), np.array([0.5, -10])
-    first = jax.jit(lambda g, slope, before: SteepestDescent().first_step(None, g, slope, (before[0], before[1])))
+    first = jax.jit(lambda d, slope, before: SteepestDescent().first_step(None, d, slope, (before[0], before[1])))
     assert float(first(g, slope, none)) == 0.25  # 1 / |g|_inf
     assert float(first(g / 8, slope / 64, none)) == 1  # at most 1
     assert float(first(g, slope, last)) == 0.2  # as much first-order change as before: 0.5 * 10 / 25
     unit = jax.jit(unit_step)
-    assert float(unit(True, slope)) == pytest.approx(0.2, rel=4 * U)  # a distance of 1
-    assert float(unit(True, slope / 2500)) == 1
-    assert float(unit(False, slope)) == 1
+    assert float(unit(True, g)) == pytest.approx(0.2, rel=4 * U, abs=0)  # a distance of 1
+    assert float(unit(True, g / 50)) == 1
+    assert float(unit(False, g)) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
