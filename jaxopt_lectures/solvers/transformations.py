@@ -38,9 +38,24 @@ class SolverState(NamedTuple):
       count: steps taken, () int32.
       params: the point of the last update, as a vector (see `vectors`).
       updates: the gradient there, likewise.
-      pairs, core: the direction's memory (see `directions`).
-      value: the value at the point that the last update leads to, (), inf at first; None without a line search.
-      grad: the gradient there, like the parameters; None without a line search.
+      pairs: the part of the direction's memory that is written to at every step (see `directions`).
+      core: the other part.
+    """
+
+    count: jax.Array
+    params: Any
+    updates: Any
+    pairs: Any
+    core: Any
+
+
+class SearchedState(NamedTuple):
+    """The same after a line search, by the names that optax looks for.
+
+    Attributes:
+      count, params, updates, pairs, core: as in `SolverState`.
+      value: the value at the point that the last update leads to, (), inf at first.
+      grad: the gradient there, like the parameters.
     """
 
     count: jax.Array
@@ -115,24 +130,24 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
     if line is not None and not hasattr(line, "next"):
         raise TypeError(f"linesearch must be strong_wolfe(), hager_zhang(), backtracking() or None, got {line!r}")
 
-    def init(params: Any) -> SolverState:
+    def init(params: Any) -> Any:
         form = _form(params, direction)
         zero = vectors.times(0, form.vector(params))
         place = Place(zero, zero, lambda v: v, None)
         pairs, core, _ = direction.init(place)
-        known = (jnp.full((), jnp.inf, form.dtype), form.tree(zero)) if line else (None, None)
-        return SolverState(jnp.zeros((), jnp.int32), zero, zero, pairs, core, *known)
+        state = SolverState(jnp.zeros((), jnp.int32), zero, zero, pairs, core)
+        return SearchedState(*state, jnp.full((), jnp.inf, form.dtype), form.tree(zero)) if line else state
 
     def update(
         updates: Any,
-        state: SolverState,
+        state: Any,
         params: Any = None,
         *,
         value: Any = None,
         grad: Any = None,
         value_fn: Callable[..., Any] | None = None,
         **extra: Any,
-    ) -> tuple[Any, SolverState]:
+    ) -> tuple[Any, Any]:
         if params is None:
             raise ValueError(f"{name} reads the parameters: call update(gradients, state, params)")
         if value_fn is None and (line is not None or direction.products):
@@ -161,15 +176,15 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
         slope = vectors.dot(d, g)
         zero = jnp.zeros_like(slope)
         step = direction.first_step(core, d, slope, (zero, zero)) * jnp.asarray(value_at(rate, state.count), form.dtype)
+        after: Any = SolverState(optax.safe_increment(state.count), x, g, pairs, core)
         if line is None:
-            move, known = vectors.times(step, d), (None, None)
+            move = vectors.times(step, d)
         else:
             true = g if grad is None else form.vector(grad)
             start = evaluate(x)[0] if value is None else jnp.asarray(value).astype(form.dtype)
             move, at = _searched(evaluate, line, x, d, (start, true), step)
-            known = at[0], form.tree(at[1])
-        kept = SolverState(optax.safe_increment(state.count), x, g, pairs, core, *known)
-        return jax.tree.map(lambda u, like: u.astype(like.dtype), form.tree(move), updates), kept
+            after = SearchedState(*tuple(after), at[0], form.tree(at[1]))
+        return jax.tree.map(lambda u, like: u.astype(like.dtype), form.tree(move), updates), after
 
     return Transformation(init, update, hypers={"learning_rate": rate}, title=name)
 

@@ -75,12 +75,9 @@ SCIPY = {
 
 # The gradient of meyer, of numbers from 1e-2 to 1e4, is only known to some 1e-3: no solve can end by its size.
 ENDS = {"meyer": {Status.PRECISION, Status.LINE_SEARCH}}
-# Ends at another value, by method: (why, the largest value that is accepted).
-ELSEWHERE = {
-    ("newton_cg", "powell_badly_scaled"): 1e-5,  # flat: at 4e-7 no element of the gradient exceeds 1e-6
-    ("lbfgsb", "powell_badly_scaled"): 1e-4,  # SciPy's ends at 1e-7
-    ("lbfgsb", "meyer"): 1e5,  # SciPy's ends at 144
-}
+# Ends at another value: the largest that is accepted. This one is so flat that at 4e-7 no element of its gradient
+# exceeds 1e-6.
+ELSEWHERE = {("newton_cg", "powell_badly_scaled"): 1e-5}
 
 
 @functools.cache
