@@ -183,7 +183,7 @@ def _stepwise(name: str, direction: Direction, learning_rate: HyperLike | None, 
             true = g if grad is None else form.vector(grad)
             start = evaluate(x)[0] if value is None else jnp.asarray(value).astype(form.dtype)
             move, at = _searched(evaluate, line, x, d, (start, true), step)
-            after = SearchedState(*tuple(after), at[0], form.tree(at[1]))
+            after = SearchedState(**after._asdict(), value=at[0], grad=form.tree(at[1]))
         return jax.tree.map(lambda u, like: u.astype(like.dtype), form.tree(move), updates), after
 
     return Transformation(init, update, hypers={"learning_rate": rate}, title=name)
