@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 
 import jaxopt_lectures.solvers.vectors as vectors
+from jaxopt_lectures.core.numbers import quotient
 from jaxopt_lectures.solvers.box import Box, bent, held, inside, longest, steepness
 from jaxopt_lectures.solvers.directions.direction import Direction, Place, Step, downhill
 from jaxopt_lectures.solvers.result import Status, Trace
-from jaxopt_lectures.solvers.searches.search import LineSearch
+from jaxopt_lectures.solvers.searches.search import LineSearch, noise
 from jaxopt_lectures.solvers.stopping import PATIENCE, Limits, Stall, hopeless, limited, small, stalled
 
 
@@ -113,7 +114,8 @@ class Descent:
         empty = jnp.full(self.trace, jnp.nan, at.value.dtype)
         record = Trace(empty, empty, empty, jnp.zeros(self.trace, jnp.int32)) if self.trace else None
         record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
-        search, stall = self._search(at, course, (zero, zero)), Stall(at.value, course.size, nit, jnp.zeros((), bool))
+        search = self._search(at, course, (zero, zero), _visible(x, course.d))
+        stall = Stall(at.value, course.size, nit, jnp.zeros((), bool))
         return State(at, course, pairs, search, (zero, zero), stall, nit, nfev, record)
 
     def turn(self, c: State) -> State:
@@ -170,9 +172,9 @@ class Descent:
         status = jnp.where(size <= self.limits.gtol, ended, status).astype(jnp.int32)
         return Course(core, vectors.choose(sound, d, down), slope, size, status)
 
-    def _search(self, at: Point, course: Course, before: tuple[jax.Array, jax.Array]) -> Any:
-        """A new line search."""
-        first = self.direction.first_step(course.core, course.d, course.slope, before)
+    def _search(self, at: Point, course: Course, before: tuple[jax.Array, jax.Array], least: Any = 0) -> Any:
+        """A new line search; its first step is no shorter than `least`."""
+        first = jnp.maximum(self.direction.first_step(course.core, course.d, course.slope, before), least)
         first = jnp.where(jnp.isfinite(first) & (first > 0), first, 1).astype(course.slope.dtype)
         return self.line.start(at.value, course.slope, first, longest(at.x, course.d, self.box))
 
@@ -184,6 +186,11 @@ class Descent:
         stop = jax.lax.cond(taken, lambda: report(state), lambda: jnp.zeros((), bool))
         status = jnp.where(stop & (state.status == Status.RUNNING), Status.STOPPED, state.status)
         return state._replace(course=state.course._replace(status=status.astype(jnp.int32)))
+
+
+def _visible(x: Any, d: Any) -> jax.Array:
+    """The length of d that moves x by more than its rounding: steps of a small gradient far from 0 are longer."""
+    return noise(jnp.sqrt(quotient(vectors.dot(x, x), vectors.dot(d, d))))
 
 
 def _recorded(record: Trace | None, nit: Any, value: Any, size: Any, step: Any, nfev: Any) -> Trace | None:

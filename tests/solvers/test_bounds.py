@@ -32,7 +32,7 @@ def active(x, lower, upper):
 
 
 @pytest.mark.parametrize("which", range(len(HOCK_SCHITTKOWSKI)), ids=[problem.name for problem in HOCK_SCHITTKOWSKI])
-def test_published_problems(which, x64, request):
+def test_published_problems(which, x64):
     """The listed minimum, and at its bounds what is at them in the solution."""
     problem = HOCK_SCHITTKOWSKI[which]
     lower, upper = problem.bounds

@@ -213,7 +213,7 @@ def test_nothing_to_minimise_over(x0):
 def test_what_is_no_array_is_refused():
     with pytest.raises(TypeError, match="x0 must be an array or a tree of arrays, got 'abc'"):
         jol.minimize(rosenbrock, "abc")
-    with pytest.raises(TypeError, match="fun must be a function of x, got int 3"):
+    with pytest.raises(TypeError, match="fun must be a function, got int 3"):
         jol.minimize(3, START)
 
 
