@@ -41,6 +41,11 @@ $(VENV)/.test: $(VENV)/.setup requirements-test.lock
 	@$(PIP) install $(TORCH) || echo "torch was not installed: the tests that compare with it will skip"
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.test requirements-bench.lock
+	@echo "installing the peers of the measurements ..."
+	@$(PIP) install -r requirements-bench.lock
+	@touch $@
+
 setup: $(VENV)/.setup
 
 demo: setup
@@ -50,15 +55,16 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Warnings are errors; all of them are shown first.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.minimize
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
@@ -68,6 +74,8 @@ lock:
 	$(LOCK) --extra build pyproject.toml -o requirements.lock
 	$(LOCK) --extra build --extra docs -c requirements.lock pyproject.toml -o requirements-docs.lock
 	$(LOCK) --extra build --extra docs --extra test -c requirements-docs.lock pyproject.toml -o requirements-test.lock
+	$(LOCK) --extra build --extra docs --extra test --extra bench -c requirements-test.lock pyproject.toml \
+	  -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) results docs/_build docs/gallery docs/reference

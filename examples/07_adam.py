@@ -144,9 +144,9 @@ plt.show()
 # Handwritten digits, a network with 4810 weights, batches of 64. What is counted: steps until the training loss, meaned
 # over 10 steps, is below 0.1. Every optimizer is tried at 13 rates between 0.003 and 3 from the same 3 first weights;
 # its best rate is the one with the fewest steps in the mean. The clock is read too: all the compiled programs are run
-# in turn, five times, and a step's time is the median over these.
+# in turn, three times, and a step's time is the median over these.
 
-SEEDS, LENGTH, SMOOTH, REPEATS = 3, 300, 10, 5
+SEEDS, LENGTH, SMOOTH, REPEATS = 3, 300, 10, 3
 task = tasks.get("digits")
 images, labels = (jnp.asarray(part) for part in task.data().train)
 graph = nnx.split(task.model(0), nnx.Param)[0]
