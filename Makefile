@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy
   --no-emit-index-url --no-header --no-annotate
 TORCH := torch==2.13.0
 
-.PHONY: help setup demo test docs bench lock format clean
+.PHONY: help setup demo test docs bench soak lock format clean
 
 help:
 	@echo "make demo    compare the lectures' optimizers with optax on handwritten digits"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs    run the examples and build the site, docs/_build/html/index.html"
 	@echo "make setup   only the environment (.venv)"
 	@echo "make bench   the measurements of docs/measurements.md"
+	@echo "make soak    kill training runs a hundred times, and go on with them"
 	@echo "make lock    resolve the lock files again (needs uv)"
 
 $(VENV)/.made:
@@ -65,6 +66,9 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.minimize
+
+soak: $(VENV)/.test
+	KILLS=50 $(BIN)/python -m pytest -n 2 -s tests/training/test_kill.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

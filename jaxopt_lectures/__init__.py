@@ -125,15 +125,25 @@ __all__ = [
 ]
 
 
-_ROOMS = ("backprop", "diagnostics", "losses", "models", "tasks")  # imported when asked for, as they bring Flax along
+# Imported when asked for, as they bring Flax along.
+_ROOMS = ("backprop", "diagnostics", "losses", "models", "tasks", "training")
+_LATE = {
+    "History": "training.history",
+    "Stop": "training.stopping",
+    "evaluate": "training.evaluation",
+    "fit": "training.fit",
+    "make_epoch": "training.ways",
+    "make_step": "training.program",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What is not here: the rooms that are imported late, the version, or a hint where to look."""
-    if name in _ROOMS:
+    """What is not here: what is imported late, the version, or a hint where to look."""
+    if name in _ROOMS or name in _LATE:
         import importlib
 
-        return importlib.import_module(f"jaxopt_lectures.{name}")
+        module = importlib.import_module(f"jaxopt_lectures.{_LATE.get(name, name)}")
+        return module if name in _ROOMS else getattr(module, name)
     if name == "__version__":
         from importlib.metadata import version
 
@@ -143,4 +153,4 @@ def __getattr__(name: str) -> Any:
 
         if hasattr(optax, name):
             raise AttributeError(f"jaxopt_lectures has no {name!r}: use optax.{name}, they work together")
-    raise AttributeError(registry.unknown(name, "function of jaxopt_lectures", __all__))
+    raise AttributeError(registry.unknown(name, "function of jaxopt_lectures", [*__all__, *_LATE]))

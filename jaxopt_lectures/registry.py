@@ -6,6 +6,9 @@ from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, momentum, nesterov, rmsprop
 from jaxopt_lectures.solvers.cards import CARDS as SOLVERS
 
+DEFAULT = "adam"
+"""What is taken where nothing is asked for."""
+
 _FAMILIES = (momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamax, amsgrad, lion)
 _CARDS = {card.name: card for family in _FAMILIES for card in family.CARDS}
 _SOLVERS = {card.name: card for card in SOLVERS}

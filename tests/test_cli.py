@@ -15,7 +15,7 @@ from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli import main
 from jaxopt_lectures.cli.catalogue import print_card, print_list
 from jaxopt_lectures.compare import plot, protocol, results
-from jaxopt_lectures.compare.console import Terminal
+from jaxopt_lectures.terminal.console import Terminal
 
 COMMAND = Path(sys.executable).parent / "jaxopt-lectures"
 TWINLESS = next(card.name for card in registry.cards() if card.twin is None)

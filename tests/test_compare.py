@@ -16,11 +16,13 @@ import pytest
 from flax import nnx
 
 from jaxopt_lectures import registry
-from jaxopt_lectures.compare import environment, measures, progress, protocol, runs
+from jaxopt_lectures.compare import measures, protocol, runs
 from jaxopt_lectures.compare.runs import Ground, Run, Settings
 from jaxopt_lectures.core.card import Card, Twin
 from jaxopt_lectures.models.mlp import MLP
+from jaxopt_lectures.records import environment
 from jaxopt_lectures.tasks.task import Data, Examples, Task
+from jaxopt_lectures.terminal.interrupts import Interrupts
 
 
 def blobs():
@@ -158,7 +160,7 @@ def test_ctrl_c_keeps_what_was_finished_and_twice_the_same_gives_the_same():
 def test_a_dropped_ctrl_c_is_remembered():
     """Python drops a KeyboardInterrupt that is raised in a callback of the garbage collector; JAX has such a one."""
     before = signal.getsignal(signal.SIGINT)
-    with progress.Interrupts() as interrupts:
+    with Interrupts() as interrupts:
         interrupts.check()
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -267,15 +269,16 @@ def test_a_metric_is_written_in_its_unit():
 
 def test_the_fingerprint_is_of_contents_shapes_and_dtypes():
     x = np.arange(6, dtype=np.float32)
-    same = measures.fingerprint([x.copy()])
-    assert measures.fingerprint([x]) == same == in_pieces([x])
-    others = [x + 1], [x.reshape(2, 3)], [x.view(np.int32)], [x, x], [x[:5]]
-    assert len({same, *[measures.fingerprint(other) for other in others]}) == 6
+    same = fingerprint(x.copy())
+    in_pieces = np.repeat(x, 2)[::2]  # does not lie in one piece
+    assert fingerprint(x) == same == fingerprint(in_pieces)
+    others = x + 1, x.reshape(2, 3), x.view(np.int32), x[:5]
+    assert len({same, *map(fingerprint, others)}) == 5
 
 
-def in_pieces(arrays):
-    """Arrays that do not lie in one piece have the fingerprint of their contents."""
-    return measures.fingerprint([np.repeat(array, 2)[::2] for array in arrays])
+def fingerprint(array):
+    part = Examples(array, array)
+    return Data(part, part).sha256
 
 
 class Seeing(nnx.Module):

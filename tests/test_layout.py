@@ -12,6 +12,8 @@ ROOT = Path(jol.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a room may import rooms before it, and its own files.
 ROOMS = [
+    "records",
+    "terminal",
     "core",
     "schedules",
     "clipping",
@@ -24,6 +26,7 @@ ROOMS = [
     "models",
     "tasks",
     "diagnostics",
+    "training",
     "compare",
     "cli",
 ]

@@ -4,13 +4,15 @@ import dataclasses
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 
 from jaxopt_lectures.compare import plot, results, table
-from jaxopt_lectures.compare.console import Terminal
 from jaxopt_lectures.compare.results import Curves, Difference, Report, Result
+from jaxopt_lectures.records.files import write_atomically
+from jaxopt_lectures.terminal.console import Terminal
 
 
 @pytest.fixture
@@ -78,10 +80,10 @@ def test_a_file_of_another_schema_is_refused(text):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
-    results.write_atomically(path, b"old")
-    monkeypatch.setattr(results.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        results.write_atomically(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 

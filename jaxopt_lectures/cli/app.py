@@ -1,19 +1,20 @@
 """The command line: parse, call, print. What a command needs beyond the optimizers is imported when it runs."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
-from jaxopt_lectures.compare.console import Terminal, flush, forgive_encodings, is_gone, silence
+from jaxopt_lectures.cli.refusal import Refusal, checked
 from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.tasks.task import Unfit
+from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
 
 if TYPE_CHECKING:
     from jaxopt_lectures.compare.results import Report
@@ -21,18 +22,12 @@ if TYPE_CHECKING:
 _NAME = "jaxopt-lectures"
 _REFUSED, _INTERRUPTED, _UNREAD = 2, 130, 141  # exit codes; the last two are 128 + SIGINT and 128 + SIGPIPE
 
-_T = TypeVar("_T")
-
 app = App(
     name=_NAME,
     help="Optimizers for JAX that can be read, trusted and compared.",
     version=lambda: metadata.version(_NAME),
     result_action="return_value",
 )
-
-
-class Refusal(Exception):
-    """What was asked for cannot be done; the message is one line for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +72,7 @@ def show(name: str, /) -> None:
     Args:
       name: what `list` calls it.
     """
-    print_card(Terminal(sys.stdout), _checked(registry.get, name))
+    print_card(Terminal(sys.stdout), checked(registry.get, name))
 
 
 @app.command(name="tasks")
@@ -114,7 +109,7 @@ def compare(
       data_dir: folder with the files of a task that reads your own.
       out: folder for results.json and curves.png; results/compare-TASK if not given.
     """
-    name, cards = _checked(tasks.known, task), _cards(optimizers)
+    name, cards = checked(tasks.known, task), _cards(optimizers)
     folder = out or Path("results") / f"compare-{name.replace(':', '-')}"
     from jaxopt_lectures.compare import progress, protocol, runs
 
@@ -131,8 +126,50 @@ def compare(
     return _INTERRUPTED
 
 
+@app.command(name="train")
+def train_(
+    task: str | None = None,
+    /,
+    *,
+    optimizer: str | None = None,
+    config: Path | None = None,
+    resume: Path | None = None,
+    **options: str,
+) -> int:
+    """Train a task's model; with --checkpoint, the same command after a kill goes on where it was.
+
+    Any argument of the optimizer is an option: --learning-rate 1e-3 --b1 0.95. So are --schedule constant|cosine|linear
+    --warmup STEPS --clip NORM --steps N --seed N --batch-size N --eval-every STEPS --on-nonfinite stop|skip|rollback
+    --accumulate N --compute-dtype bfloat16 --way auto|loop|single --to-target true --patience LOOKS --seconds S
+    --checkpoint DIR --checkpoint-seconds S --data-dir DIR.
+
+    Args:
+      task: what to train: a name of `tasks`, or module:attribute for a Task of your own.
+      optimizer: a name of `list`, or optax:NAME; the first that most people try if not given.
+      config: a TOML file of options; those of the command line go before it.
+      resume: the folder of a run to go on with; its options are known.
+      options: see above.
+    """
+    import jaxopt_lectures.cli.train as train
+
+    given = {"task": task, "optimizer": optimizer, **options}
+    return train.train({name: value for name, value in given.items() if value is not None}, config, resume)
+
+
+@app.command
+def inspect(folder: Path, /) -> None:
+    """Show a training run: what it was told, where, its curves, how it ended; write its picture.
+
+    Args:
+      folder: the run's, as given to train --checkpoint.
+    """
+    import jaxopt_lectures.cli.train as train
+
+    train.inspect(folder)
+
+
 def _make_writable(folder: Path) -> None:
-    from jaxopt_lectures.compare.results import make_writable
+    from jaxopt_lectures.records.files import make_writable
 
     try:
         make_writable(folder)
@@ -142,7 +179,8 @@ def _make_writable(folder: Path) -> None:
 
 def _beside_complete(folder: Path) -> Path:
     """Where an interrupted comparison goes: it does not replace a complete one."""
-    from jaxopt_lectures.compare.results import make_writable, read
+    from jaxopt_lectures.compare.results import read
+    from jaxopt_lectures.records.files import make_writable
 
     try:
         if read(folder / "results.json").complete:
@@ -176,14 +214,7 @@ def _cards(names: str | None) -> list[Card]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise Refusal(f"--optimizers {names!r} names none; known: {', '.join(card.name for card in registry.cards())}")
-    return [_checked(registry.get, name) for name in dict.fromkeys(wanted)]
-
-
-def _checked(look_up: Callable[[str], _T], name: str) -> _T:
-    try:
-        return look_up(name)
-    except KeyError as error:
-        raise Refusal(str(error.args[0])) from error
+    return [checked(registry.get, name) for name in dict.fromkeys(wanted)]
 
 
 def _worded(error: CycloptsError) -> str:

@@ -1,11 +1,10 @@
 """The numbers of a comparison that are worth a definition."""
 
-import hashlib
 import math
 import operator
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -57,15 +56,6 @@ def moved(params: Any, noise: float, seed: int) -> Any:
     """The weights, each moved by a random amount of at most `noise`; drawn by NumPy, as nothing need be compiled."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda p: p + jnp.asarray(rng.uniform(-noise, noise, p.shape), p.dtype), params)
-
-
-def fingerprint(arrays: Iterable[np.ndarray]) -> str:
-    """sha256 of arrays: dtypes, shapes and contents. Results of other data are results of another task."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def state_bytes_per_parameter(tx: optax.GradientTransformation, params: Any) -> float:

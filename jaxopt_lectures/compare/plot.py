@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxopt_lectures.compare.measures import metric_text
-from jaxopt_lectures.compare.results import Curves, Report, Result, write_atomically
+from jaxopt_lectures.compare.results import Curves, Report, Result
+from jaxopt_lectures.records.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,52 +1,16 @@
 """How far a comparison is: a bar on a terminal, elsewhere a line for each optimizer that is done."""
 
 import contextlib
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxopt_lectures.compare.console import Terminal, is_gone
+from jaxopt_lectures.terminal.console import Terminal
+from jaxopt_lectures.terminal.interrupts import Interrupts, while_watched
 
 _REDRAW = 0.1  # seconds between two drawings of the bar
-
-
-class Interrupts:
-    """Hears Ctrl-C, in a `with` statement, and raises it where `check` is asked; a second one is raised at once.
-
-    Python would raise KeyboardInterrupt wherever it happens to be. Inside a callback of the garbage collector, of which
-    JAX has one, it is printed and dropped, and inside the compiler it can end the process.
-    """
-
-    def __init__(self) -> None:
-        self.heard = False
-
-    def __enter__(self) -> "Interrupts":
-        self.hears = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-        if self.hears:
-            self.before = signal.signal(signal.SIGINT, self._hear)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.hears:
-            signal.signal(signal.SIGINT, self.before)
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C was heard."""
-        if self.heard:
-            raise KeyboardInterrupt
-
-    def _hear(self, number: int, frame: Any) -> None:
-        if self.heard:
-            raise KeyboardInterrupt
-        self.heard = True
-        with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping at the next step; once more to stop at once\n")
 
 
 class Lines:
@@ -71,7 +35,7 @@ class Lines:
         self.done += 1
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         seconds = time.monotonic() - self.began
-        with _while_watched():
+        with while_watched():
             self.console.lines(f"{count}  {name:<14} {reached:>9}  {seconds:6.1f} s")
 
 
@@ -104,7 +68,7 @@ class Bar:
 
     def _draw(self, name: str, completed: float) -> None:
         self.drawn = time.monotonic()
-        with _while_watched():
+        with while_watched():
             self.bar.update(self.task, description=name, completed=completed, refresh=True)
 
 
@@ -124,14 +88,3 @@ def shown(total: int) -> Iterator[Bar | Lines]:
         finally:
             with contextlib.suppress(OSError):  # a terminal that has gone away must not take the results with it
                 bar.stop()
-
-
-@contextlib.contextmanager
-def _while_watched() -> Iterator[None]:
-    """Where the terminal has gone away, nobody waits for the rest: stop, as Ctrl-C would."""
-    try:
-        yield
-    except OSError as error:
-        if is_gone(error):
-            raise KeyboardInterrupt from error
-        raise

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import jax
 
-from jaxopt_lectures.compare import environment
 from jaxopt_lectures.compare.measures import metric_text, moved, state_bytes_per_parameter
 from jaxopt_lectures.compare.results import Difference, Report, Result
 from jaxopt_lectures.compare.runs import Ground, Run
 from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.records import environment
 
 
 class Progress(Protocol):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.compare.measures import metric_text, steps_to_target
+from jaxopt_lectures.records.files import write_atomically
 
 SCHEMA = 2
 """Version of the file's layout; raised when a reader of the older layout would misread a newer file."""
@@ -152,31 +152,6 @@ def read(path: Path) -> Report:
       ValueError: not a results file, or one of another schema.
     """
     return Report.from_json(path.read_text(encoding="utf-8"))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is never seen half-written: under another name in the same folder, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def make_writable(folder: Path) -> None:
-    """Creates the folder if need be and proves that files can be written there.
-
-    Raises:
-      OSError: they cannot.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".probe.{os.getpid()}"
-    probe.touch()
-    probe.unlink()
 
 
 def _plain(value: Any) -> Any:

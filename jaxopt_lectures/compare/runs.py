@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxopt_lectures.compare.measures import fingerprint, largest_difference
+from jaxopt_lectures.compare.measures import largest_difference
 from jaxopt_lectures.compare.results import Curves
 from jaxopt_lectures.core.transformation import eval_params, gradient_point
 from jaxopt_lectures.tasks.task import Task, check
@@ -84,7 +84,7 @@ class Ground:
         )
         self.keys = jax.vmap(jax.random.key)(jnp.arange(settings.seeds))
         self.files = data.files
-        self.fingerprint = fingerprint([array for part in (data.train, data.validation) for array in part])
+        self.fingerprint = data.sha256
 
         models[0].eval()
         judged = nnx.graphdef(models[0])

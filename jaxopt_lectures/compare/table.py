@@ -5,9 +5,9 @@ import textwrap
 
 from rich.table import Table
 
-from jaxopt_lectures.compare.console import new_table
 from jaxopt_lectures.compare.measures import compact
 from jaxopt_lectures.compare.results import Curves, Report, Result
+from jaxopt_lectures.terminal.console import new_table
 
 _NONE = "-"
 

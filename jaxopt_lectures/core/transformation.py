@@ -54,7 +54,8 @@ class Transformation(optax.GradientTransformationExtraArgs):
 
     def __repr__(self) -> str:
         if self.rule is not None:
-            numbers = ", ".join(f"{name}={hyper.value}" for name, hyper in self.hypers.items())
+            named = ((name, getattr(hyper.value, "__qualname__", hyper.value)) for name, hyper in self.hypers.items())
+            numbers = ", ".join(f"{name}={value}" for name, value in named)
             return f"{self.rule.__name__.removesuffix('_rule')}({numbers})"
         parts = [repr(part) if isinstance(part, Transformation) else "an optax transformation" for part in self.parts]
         return f"{self.title}({', '.join(parts)})"

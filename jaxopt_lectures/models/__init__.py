@@ -1,5 +1,6 @@
 """Flax NNX modules for the tasks and examples; no optimizer is known here."""
 
+from jaxopt_lectures.models.adapters import from_functions, from_linen
 from jaxopt_lectures.models.autoencoder import Autoencoder
 from jaxopt_lectures.models.lenet import LeNet
 from jaxopt_lectures.models.mlp import MLP
@@ -18,6 +19,8 @@ __all__ = [
     "Neuron",
     "Recurrent",
     "ResNet",
+    "from_functions",
+    "from_linen",
     "gpt2_small",
     "resnet18",
     "resnet20",

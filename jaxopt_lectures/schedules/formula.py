@@ -53,6 +53,8 @@ def as_schedule(formula: Callable[Concatenate[Any, P], jax.Array]) -> Callable[P
             valid = {k: jnp.where(v > 0, v, 1) if marks[k][0] == "(0, inf)" else v for k, v in ready.items()}
             return formula(jnp.maximum(t, 0), **(given | valid))  # type: ignore[call-arg]
 
+        told = (f"{k}={v!r}" for k, v in bound.arguments.items() if isinstance(v, (int, float, str, dict)))
+        schedule.__qualname__ = f"{formula.__name__}({', '.join(told)})"
         return schedule
 
     vars(make)["__signature__"] = signature

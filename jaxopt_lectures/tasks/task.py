@@ -1,5 +1,6 @@
 """What a task is: a model, its data, what to minimise and what to reach."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,10 +15,13 @@ class Unfit(ValueError):
 
 
 class Examples(NamedTuple):
-    """Inputs and targets; the first axis of both counts the examples."""
+    """Inputs and targets; the first axis of both counts the examples.
 
-    x: np.ndarray
-    y: np.ndarray
+    Those to train on may also be sources: objects with a length that give the arrays of one example for a number.
+    """
+
+    x: Any
+    y: Any
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class Data:
     validation: Examples
     test: Examples | None = None
     files: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def sha256(self) -> str:
+        """Of the examples to train on and to choose by: dtypes, shapes, contents. Other data are another task."""
+        digest = hashlib.sha256()
+        for part in (*self.train, *self.validation):
+            # Of what is not in memory the ends are enough.
+            array = part if is_array(part) else taken(part, np.array([0, len(part) - 1]))
+            digest.update(f"{array.dtype.str} {len(part)} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,9 @@ def _parts(task: Task, data: Any) -> dict[str, Examples]:
     named = {"training": data.train, "validation": data.validation, "test": data.test}
     parts = {word: part for word, part in named.items() if part is not None}
     for word, part in parts.items():
-        if not isinstance(part, Examples) or not all(hasattr(array, "dtype") and array.ndim for array in part):
+        if not isinstance(part, Examples) or not all(
+            is_array(a) or (word == "training" and is_source(a)) for a in part
+        ):
             raise Unfit(f"task {task.name!r}: the {word} part must be Examples(x, y) of two arrays with a first axis")
         inputs, targets = len(part.x), len(part.y)
         if inputs != targets:
@@ -125,10 +142,25 @@ def _parts(task: Task, data: Any) -> dict[str, Examples]:
     return parts
 
 
+def is_array(part: Any) -> bool:
+    """Whether it is an array with a first axis."""
+    return hasattr(part, "dtype") and getattr(part, "ndim", 0) > 0
+
+
+def is_source(part: Any) -> bool:
+    """Whether it gives an example for a number, and tells how many there are: data that need not fit into memory."""
+    return hasattr(part, "__getitem__") and hasattr(part, "__len__") and not isinstance(part, (list, tuple, str, dict))
+
+
+def taken(part: Any, rows: np.ndarray) -> np.ndarray:
+    """These rows of an array, or of a source, one by one."""
+    return np.asarray(part[rows]) if is_array(part) else np.stack([np.asarray(part[int(row)]) for row in rows])
+
+
 def _chosen(part: Examples, rows: np.ndarray) -> Examples:
     """These examples, as far as there are that many."""
     rows = rows[rows < len(part.x)]
-    return Examples(*(jnp.asarray(array[rows]) for array in part))
+    return Examples(*(jnp.asarray(taken(array, rows)) for array in part))
 
 
 def _applied(fun: Callable[..., Any], model: Any) -> Callable[[Examples], Any]:
@@ -162,7 +194,7 @@ def _output(model: Any, x: Any, y: Any) -> Any:
 
 def _check_labels(task: Task, word: str, model: Any, part: Examples) -> None:
     """Labels that are no class: the loss is NaN, or a negative one is counted from the last class, unless it knows."""
-    y = np.asarray(part.y)
+    y = np.asarray(part.y) if is_array(part.y) else taken(part.y, np.arange(task.batch_size))
     if not np.issubdtype(y.dtype, np.integer):
         return
     try:

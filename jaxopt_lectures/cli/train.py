@@ -1,0 +1,141 @@
+"""`train` and `inspect`: options to `fit`, and what a run left behind to a page."""
+
+import dataclasses
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jaxopt_lectures.cli.config as config
+from jaxopt_lectures import tasks
+from jaxopt_lectures.cli.curves import curve
+from jaxopt_lectures.cli.refusal import Refusal, checked
+from jaxopt_lectures.tasks.task import Task
+from jaxopt_lectures.terminal.console import Terminal
+from jaxopt_lectures.training import folder as folders
+from jaxopt_lectures.training import picture
+from jaxopt_lectures.training.fit import fit
+from jaxopt_lectures.training.history import History, from_lines
+from jaxopt_lectures.training.log import metric_text
+from jaxopt_lectures.training.stopping import Stop
+
+_INTERRUPTED, _UNFINISHED = 130, 1
+_WIDTH, _HEIGHT = 78, 8
+_WAYS = {"loop": "many steps in one program", "single": "one program a step"}
+
+
+def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
+    """Trains as the options say; those of the command line go before the file's, the file's before the defaults."""
+    given = {name.replace("-", "_"): config.literal(value) for name, value in given.items()}
+    options = dict(config.DEFAULTS)
+    if resume is not None:
+        options |= config.read_folder(resume) | {"checkpoint": str(resume)}
+    if file is not None:
+        options |= config.read_toml(file)
+    options |= given
+    if options["task"] is None:
+        raise Refusal("train what? name a task, or --resume DIR; `jaxopt-lectures tasks` lists them")
+    name = options["task"] if ":" in options["task"] else options["task"].replace("-", "_")
+    task = checked(lambda name: tasks.get(name, options["data_dir"]), name)
+    if options["batch_size"] is not None:
+        task = dataclasses.replace(task, batch_size=options["batch_size"])
+    steps = task.steps if options["steps"] is None else options["steps"]
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise Refusal(f"steps must be a whole number, at least 1, got {steps!r}")
+    tx = config.optimizer(options, steps)
+    arguments = {word: options[word] for word in ("seed", "eval_every", "on_nonfinite", "accumulate", "compute_dtype")}
+    arguments |= {word: options[word] for word in ("way", "checkpoint", "checkpoint_seconds")}
+    terminal = Terminal(sys.stderr)
+    with _told(terminal):
+        stop = Stop(options["to_target"] or None, options["patience"], None, options["seconds"])
+        if options["checkpoint"] is not None:
+            kept = {key: value for key, value in options.items() if value != config.DEFAULTS.get(key, ...)}
+            arguments["notes"] = kept
+        history = fit(task, tx, steps=steps, stop=stop, log="bar" if terminal.animated else "lines", **arguments)
+    _tell(task, history, options["checkpoint"])
+    if history.ended == "interrupted":
+        return _INTERRUPTED
+    return _UNFINISHED if history.ended == "nonfinite" or not history.saved else 0
+
+
+@contextmanager
+def _told(terminal: Terminal) -> Iterator[None]:
+    """Errors as one line, warnings as lines."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells of a full disk in a hundred lines, we in one
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: terminal.lines(f"warning: {message}")
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            raise Refusal(str(error)) from error
+
+
+def _tell(task: Task, history: History, checkpoint: Any) -> None:
+    """How it ended."""
+    words = {
+        "steps": "all steps taken",
+        "target": "target reached",
+        "patience": "no better metric for as many looks as were to be waited",
+        "gradient_norm": "gradient small enough",
+        "seconds": "time is up",
+        "nonfinite": "ended at a loss or gradient that is not finite",
+        "interrupted": "interrupted",
+    }
+    lines = [words[history.ended or "steps"]]
+    if history.records:
+        last, best = history.records[-1], history.best
+        lines.append(f"step {last['step']}: loss {last['loss']:.4g}, {metric_text(task, last['metric'])}")
+        lines.append(f"best: {metric_text(task, best['metric'])} at step {best['step']}")
+    lines += [f"{event['event']}: {event['message']}" for event in history.events[-1:]]
+    if checkpoint is not None:
+        lines.append(f"kept in {checkpoint}; curves: jaxopt-lectures inspect {checkpoint}")
+    Terminal(sys.stdout).lines(*lines)
+
+
+def inspect(path: Path) -> None:
+    """Prints what a run was told, its curves and its end, and writes its picture beside them."""
+    try:
+        run = folders.read(path)
+        records, events = from_lines(folders.lines(path))
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    terminal = Terminal(sys.stdout)
+    environment, done = run["environment"], records[-1]["step"] if records else 0
+    told = {
+        "task": f"{run['task']}: {run['summary']}",
+        "optimizer": run["optimizer"],
+        "steps": f"{done} of {run['steps']}, batches of {run['batch_size']}, seed {run['seed']}",
+        "parameters": f"{run['parameters']:,}",
+        "way": _WAYS.get(run.get("way", ""), "not chosen yet"),
+        "begun": f"{environment['date']}, {environment['device']}, jax {environment['jax']}",
+    }
+    terminal.lines(*[f"{name:<11} {value}" for name, value in told.items()])
+    unicode = terminal.can_show("█")
+    for name, title in (("loss", "training loss"), ("metric", f"validation {run['metric']}")):
+        if records:
+            steps, values = [record["step"] for record in records], [record[name] for record in records]
+            low = min((value for value in values if math.isfinite(value)), default=0.0)
+            scale = name == "loss" and low > 0
+            drawn = [math.log10(value) if scale and value > 0 else value for value in values]
+            terminal.lines("", f"{title}{' (log10)' if scale else ''}")
+            terminal.lines(*curve(steps, drawn, _WIDTH, _HEIGHT, unicode))
+    terminal.lines("", *_end(run, records))
+    terminal.lines(*[f"step {event['step']}: {event['event']}: {event['message']}" for event in events])
+    if records:
+        terminal.lines(f"written: {picture.save(run, records, path)}")
+
+
+def _end(run: Mapping[str, Any], records: list[dict[str, Any]]) -> list[str]:
+    if not records:
+        return ["no look yet"]
+    last = records[-1]
+    rate = f"{last['seconds']:.1f} s of training, {last['steps_per_second']:,.0f} steps/s at the end"
+    percent = run["metric_unit"] == "%"
+    shown = f"{100 * last['metric']:.1f} %" if percent else f"{last['metric']:.4g} {run['metric_unit']}".strip()
+    skipped = f", {last['skipped']} steps skipped" if last["skipped"] else ""
+    return [f"step {last['step']}: loss {last['loss']:.4g}, {run['metric']} {shown}{skipped}; {rate}"]

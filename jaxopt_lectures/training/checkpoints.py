@@ -1,0 +1,162 @@
+"""Checkpoints of a run: orbax writes and deletes them, this names their leaves and reads them back with their types."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+_KEPT = 3
+
+
+class Unreadable(ValueError):
+    """A folder or a checkpoint cannot be gone on from; the message is a sentence for the user."""
+
+
+class Checkpoints:
+    """The last three checkpoints and the best, in one folder; written in the background, whole or not at all.
+
+    Args:
+      folder: where; made if it is not there.
+      larger_is_better: whether the best has the largest metric, or the smallest.
+    """
+
+    def __init__(self, folder: Path, larger_is_better: bool) -> None:
+        self.folder = folder.absolute()
+        best = managers.BestN(
+            get_metric_fn=lambda metrics: metrics["metric"],
+            reverse=not larger_is_better,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(_KEPT), best]),
+            cleanup_tmp_directories=True,
+            save_root_metadata=False,
+        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, state: Any, meta: dict[str, Any], metric: float | None) -> None:
+        """Begins to write a checkpoint, once the one before is written.
+
+        Args:
+          state: a tree of arrays; it may be donated as soon as this returns.
+          meta: what JSON can tell, `step` among it.
+          metric: to be the best by.
+
+        Raises:
+          OSError: the one before could not be written.
+        """
+        self.wait()
+        leaves = {f"{i:06}": jnp.copy(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+        meta = meta | {"leaves": described(state)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        metrics = None if metric is None or metric != metric else {"metric": metric}
+        try:
+            self.manager.save(meta["step"], args=arguments, metrics=metrics, force=True)
+        except ValueError as error:  # what tensorstore makes of a full disk
+            raise OSError(_first_line(error)) from error
+
+    def wait(self) -> None:
+        """Until all is on disk.
+
+        Raises:
+          OSError: it could not be written.
+        """
+        try:
+            self.manager.wait_until_finished()
+            self.manager.check_for_errors()
+        except ValueError as error:
+            raise OSError(_first_line(error)) from error
+
+    def steps(self) -> list[int]:
+        """The steps that there are checkpoints of, the last one first."""
+        return sorted(self.manager.all_steps(), reverse=True)
+
+    def drop(self, step: int) -> None:
+        """Deletes a checkpoint."""
+        self.manager.delete(step)
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The last checkpoint that can be read, with its meta; None where there is none at all.
+
+        What lies behind it is deleted, with a warning: it will be written again.
+
+        Args:
+          like: a tree with the structure, shapes, dtypes and devices of what was saved.
+
+        Raises:
+          Unreadable: there are some, and none can be read; or the last one is of another tree.
+        """
+        broken: list[str] = []
+        for step in self.steps():
+            try:
+                meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+                _check_same(meta["leaves"], described(like), step)
+                state = self._read(step, like)
+            except Unreadable:
+                raise
+            except Exception as error:  # whatever a torn file makes of the readers
+                broken.append(f"step {step}: {_first_line(error)}")
+                continue
+            for later in [other for other in self.steps() if other > step]:
+                self.drop(later)
+            if broken:
+                warnings.warn(f"{self.folder}: torn checkpoints were left out ({'; '.join(broken)})", stacklevel=2)
+            return state, meta
+        if broken:
+            raise Unreadable(f"no checkpoint in {self.folder} can be read: {'; '.join(broken)}")
+        return None
+
+    def close(self) -> None:
+        """Waits, and ends the background work."""
+        self.manager.close()
+
+    def _read(self, step: int, like: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(like)
+        shapes = {f"{i:06}": _shape(_data(leaf)) for i, leaf in enumerate(leaves)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+        found = self.manager.restore(step, args=arguments)["state"]
+        return treedef.unflatten([_as_before(found[f"{i:06}"], leaf) for i, leaf in enumerate(leaves)])
+
+
+def described(tree: Any) -> list[str]:
+    """A line for each leaf: path, dtype, shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in leaves]
+
+
+def _check_same(saved: list[str], mine: list[str], step: int) -> None:
+    for theirs, ours in zip(saved, mine, strict=False):
+        if theirs != ours:
+            raise Unreadable(
+                f"the checkpoint of step {step} is of another optimizer or model: it has {theirs}, this run {ours}"
+            )
+    if len(saved) != len(mine):
+        longer, whose = (saved, "the checkpoint") if len(saved) > len(mine) else (mine, "this run")
+        first = longer[min(len(saved), len(mine))]
+        raise Unreadable(f"the checkpoint of step {step} is of another optimizer or model: only {whose} has {first}")
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _data(leaf: Any) -> Any:
+    """The leaf as numbers; random keys are some."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _shape(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _as_before(numbers: Any, leaf: Any) -> Any:
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else numbers
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

@@ -1,0 +1,183 @@
+"""`fit`: what is asked for is checked, a run that was cut off is gone on with, and the loop runs."""
+
+import contextlib
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import optax
+
+from jaxopt_lectures.core.transformation import Transformation
+from jaxopt_lectures.records import environment
+from jaxopt_lectures.tasks.task import Task, check
+from jaxopt_lectures.terminal.interrupts import Interrupts
+from jaxopt_lectures.training.checkpoints import Checkpoints, Unreadable
+from jaxopt_lectures.training.folder import Folder
+from jaxopt_lectures.training.history import History
+from jaxopt_lectures.training.keeper import Keeper
+from jaxopt_lectures.training.log import Log, shown
+from jaxopt_lectures.training.loop import Loop
+from jaxopt_lectures.training.program import start
+from jaxopt_lectures.training.settings import NonFinite, settings
+from jaxopt_lectures.training.stopping import Stop
+from jaxopt_lectures.training.ways import Way
+
+_WRITTEN = 5
+"""Checkpoints that may be on disk at once: three, the best, and one being written."""
+_SAME = ("task", "data_sha256", "batch_size", "seed", "accumulate", "compute_dtype")
+
+
+def fit(
+    task: Task,
+    tx: optax.GradientTransformation,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    checkpoint: str | PathLike[str] | None = None,
+    resume: Literal["auto"] | bool = "auto",
+    log: Log = "auto",
+    eval_every: int | None = None,
+    stop: Stop | None = None,
+    on_nonfinite: NonFinite = "stop",
+    checkpoint_seconds: float = 30.0,
+    accumulate: int = 1,
+    compute_dtype: Any = None,
+    way: Way | Literal["auto"] = "auto",
+    resident: bool | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> History:
+    """Trains a task's model.
+
+    With `checkpoint`, the same call after a kill at any instant goes on where it was, and ends with the parameters that
+    it would have ended with, to the last bit. Ctrl-C and SIGTERM end it after the steps under way, with all kept.
+
+    Args:
+      task: model, data, loss and metric.
+      tx: the optimizer, ours or optax's.
+      steps: updates to take, those before a resume included; the task's own number if None.
+      seed: of the parameters and of the order of the examples.
+      checkpoint: the run's folder: `run.json`, `history.jsonl`, and the last three checkpoints and the best.
+      resume: "auto" goes on with what is in the folder, if there is something; True insists; False refuses.
+      log: "bar" or "lines" on stderr, a function of each record, None; "auto" is a bar where stderr is a terminal.
+      eval_every: steps between two looks at the metric; a twentieth of `steps` if None.
+      stop: reasons to end earlier.
+      on_nonfinite: what to do at a loss or gradient that is not finite. Such a step changes nothing; "skip" goes on
+        with the next (up to 100 in a row), "stop" ends, "rollback" goes back to the last checkpoint, with half the
+        updates and in another order of the examples, up to ten times.
+      checkpoint_seconds: at least so many pass between two checkpoints; there is one at the end in any case.
+      accumulate: into how many microbatches a batch is cut, see `make_step`.
+      compute_dtype: "bfloat16" computes the loss in it; the parameters keep their dtype.
+      way: "loop" runs many steps in one program, "single" a program a step, "auto" tries which is faster. A run
+        keeps its way: the two round differently.
+      resident: whether the examples stay on the device; None where they fill no more than a quarter of it.
+      notes: what else `run.json` is to say, in JSON's types.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind, or out of range.
+      Unfit: the parts of the task do not fit together. A ValueError.
+      Unreadable: the folder holds something else, or a run of another task, seed, batch size or optimizer. A
+        ValueError.
+      OSError: the folder cannot be written to.
+    """
+    asked = settings(
+        task,
+        steps=steps,
+        seed=seed,
+        eval_every=eval_every,
+        stop=stop,
+        on_nonfinite=on_nonfinite,
+        checkpoint_seconds=checkpoint_seconds,
+        accumulate=accumulate,
+        compute_dtype=compute_dtype,
+        way=way,
+        resident=resident,
+    )
+    if on_nonfinite == "rollback" and checkpoint is None:
+        raise ValueError("on_nonfinite='rollback' goes back to a checkpoint: name a folder, checkpoint=DIR")
+    if resume not in ("auto", True, False):
+        raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
+    data = task.data()
+    check(task, data)
+    state, history = start(task, tx, seed), History(larger_is_better=task.larger_is_better)
+    run = {
+        "task": task.name,
+        "summary": task.summary,
+        "metric": task.metric_name,
+        "metric_unit": task.metric_unit,
+        "target": task.target,
+        "data_sha256": data.sha256,
+        "batch_size": task.batch_size,
+        "seed": seed,
+        "accumulate": accumulate,
+        "compute_dtype": asked.compute_dtype,
+        "optimizer": repr(tx) if isinstance(tx, Transformation) else "an optax transformation",
+        "steps": asked.steps,
+        "eval_every": asked.eval_every,
+        "on_nonfinite": on_nonfinite,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "environment": environment.describe(),
+        "notes": dict(notes or {}),
+    }
+    with (
+        _keeper(task, checkpoint, resume, run, state) as keeper,
+        Interrupts((signal.SIGINT, signal.SIGTERM)) as interrupts,
+        shown(log, task, asked.steps) as display,
+    ):
+        return Loop(task, tx, data, asked, state, history, keeper, display, interrupts).run()
+
+
+@contextlib.contextmanager
+def _keeper(
+    task: Task, checkpoint: Any, resume: Literal["auto"] | bool, run: dict[str, Any], state: Any
+) -> Iterator[Keeper | None]:
+    """What keeps the run on disk, with what it found there; None where nothing is to be kept."""
+    if checkpoint is None:
+        if resume is True:
+            raise ValueError("resume=True needs the folder to resume from: checkpoint=DIR")
+        yield None
+        return
+    path = Path(checkpoint)
+    folder = Folder(path)
+    with folder.alone():
+        told = folder.told()
+        if resume is True and told is None:
+            raise Unreadable(f"{path} holds no run to resume")
+        if resume is False and told is not None:
+            raise Unreadable(f"{path} holds a run already: name another folder, or let resume be 'auto'")
+        if told is not None:
+            _check_same_run(path, told, run)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(path).free
+        if told is None and _WRITTEN * size > free:
+            raise Unreadable(f"{path} has {free / 1e6:.0f} MB free, checkpoints need {_WRITTEN * size / 1e6:.0f} MB")
+        checkpoints = Checkpoints(path / "checkpoints", task.larger_is_better)
+        try:
+            found = checkpoints.restore(state)
+            if found is None and told is None:
+                folder.tell(run)
+            folder.cut(found[1]["lines"] if found else 0)
+            yield Keeper(folder, checkpoints, told or run, found)
+        finally:
+            checkpoints.close()
+
+
+def _check_same_run(path: Path, told: dict[str, Any], run: dict[str, Any]) -> None:
+    for name in _SAME:
+        if told.get(name) != run[name]:
+            raise Unreadable(
+                f"{path} holds a run with {name} {told.get(name)!r}, this one has {run[name]!r}: name another folder"
+            )
+    if told.get("optimizer") != run["optimizer"]:
+        warnings.warn(f"{path}: the optimizer was {told.get('optimizer')}, is now {run['optimizer']}", stacklevel=3)
+    before, now = told.get("environment", {}), run["environment"]
+    for name in ("jax", "jaxlib", "numpy", "device"):
+        if before.get(name) != now[name]:
+            warnings.warn(
+                f"{path}: {name} was {before.get(name)}, is now {now[name]}: numbers may differ in their last digits",
+                stacklevel=3,
+            )

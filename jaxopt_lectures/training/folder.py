@@ -1,0 +1,99 @@
+"""The folder of a run: `run.json` says what it is, `history.jsonl` how it went, `checkpoints/` how to go on."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lectures.records.files import make_writable, write_atomically
+from jaxopt_lectures.training.checkpoints import Unreadable
+from jaxopt_lectures.training.history import to_line
+
+SCHEMA = 1
+_OURS = {"run.json", "history.jsonl", "checkpoints", "run.lock", "curves.png"}
+
+
+class Folder:
+    """The files of a run beside its checkpoints.
+
+    Args:
+      path: the folder; made if it is not there.
+
+    Raises:
+      OSError: it cannot be written to.
+      Unreadable: there are other files in it, and none of a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_writable(path)
+        found = {entry.name for entry in path.iterdir()}
+        if "run.json" not in found and found - _OURS:
+            raise Unreadable(f"{path} is not empty and not the folder of a run: it holds {sorted(found - _OURS)[0]!r}")
+
+    def told(self) -> dict[str, Any] | None:
+        """What `run.json` says, None where there is none yet."""
+        return read(self.path) if (self.path / "run.json").exists() else None
+
+    def tell(self, run: Mapping[str, Any]) -> None:
+        """Writes `run.json`."""
+        text = json.dumps({"schema": SCHEMA, **run}, indent=1, allow_nan=False) + "\n"
+        write_atomically(self.path / "run.json", text.encode())
+
+    def lines(self) -> list[str]:
+        """The lines of the history."""
+        return lines(self.path)
+
+    def cut(self, count: int) -> None:
+        """Leaves that many lines of the history: what comes after them has not happened."""
+        kept = "".join(f"{line}\n" for line in self.lines()[:count])
+        write_atomically(self.path / "history.jsonl", kept.encode())
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line to the history."""
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(to_line(entry))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process trains into this folder.
+
+        Raises:
+          Unreadable: another one does.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on this system
+            yield
+            return
+        with (self.path / "run.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Unreadable(f"{self.path} is being trained into by another process") from None
+            except OSError:  # a file system without locks
+                pass
+            yield  # the system takes the lock back, however the process ends
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of the history in the folder."""
+    file = path / "history.jsonl"
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a `run.json` says.
+
+    Raises:
+      Unreadable: it is none, or of another version.
+    """
+    try:
+        told = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path} is not the folder of a run: {error}") from error
+    found = told.get("schema") if isinstance(told, dict) else None
+    if found != SCHEMA:
+        raise Unreadable(f"{path / 'run.json'} has schema {found!r}, this version reads {SCHEMA}")
+    return dict(told)

@@ -1,0 +1,234 @@
+"""The loop of a training run: chunks of steps, and between them looks, checkpoints and reasons to end."""
+
+import math
+import time
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxopt_lectures.tasks.task import Data, Task
+from jaxopt_lectures.terminal.interrupts import Interrupts
+from jaxopt_lectures.training.batches import Batches
+from jaxopt_lectures.training.evaluation import metric, weights_of
+from jaxopt_lectures.training.history import Ended, History
+from jaxopt_lectures.training.hyperparams import scheduled
+from jaxopt_lectures.training.keeper import Keeper
+from jaxopt_lectures.training.log import Silent
+from jaxopt_lectures.training.parts import parts
+from jaxopt_lectures.training.program import TrainState, make_step
+from jaxopt_lectures.training.settings import Settings
+from jaxopt_lectures.training.ways import fastest, make_epoch
+
+_PATIENCE = 100
+"""Steps in a row that are skipped before training ends."""
+_ROLLBACKS = 10
+"""Times that training goes back before it ends."""
+_CHUNK = 0.25
+"""Seconds between two moments at which Python has a say."""
+
+
+class Loop:
+    """A run, from its first state or from where it was, to its end."""
+
+    def __init__(
+        self,
+        task: Task,
+        tx: optax.GradientTransformation,
+        data: Data,
+        settings: Settings,
+        state: TrainState,
+        history: History,
+        keeper: Keeper | None,
+        display: Silent,
+        interrupts: Interrupts,
+    ) -> None:
+        self.task, self.tx, self.data, self.settings, self.state = task, tx, data, settings, state
+        self.history, self.keeper, self.display, self.interrupts = history, keeper, display, interrupts
+        self.step, self.seconds, self.rollbacks, self.pace = 0, 0.0, 0, 1
+        self.lost, self.loss, self.counted, self.since = 0, 0.0, 0, (0, 0.0)
+        if keeper and keeper.found:
+            history.records, history.events = keeper.looked()
+            self._go_on(*keeper.found)
+        rollback = settings.on_nonfinite == "rollback"
+        give_up = _PATIENCE if settings.on_nonfinite == "skip" else 1
+        self.one = make_step(
+            task,
+            tx,
+            accumulate=settings.accumulate,
+            compute_dtype=settings.compute_dtype,
+            give_up=give_up,
+            scaled=rollback,
+        )
+        self.validation = tuple(jnp.asarray(part) for part in data.validation)
+
+    def run(self) -> History:
+        """Trains until there is a reason to end."""
+        history, total = self.history, self.settings.steps
+        self.batches = self._batches()
+        try:
+            if self.step >= total:
+                history.ended = "steps"
+            elif history.records and history.records[-1]["step"] == self.step:
+                history.ended = self._reason()
+            if history.ended is None:
+                self._choose_way()
+                if self.keeper and self.step == 0 and self.settings.on_nonfinite == "rollback":
+                    self._save(None)
+            while history.ended is None:
+                self._chunk()
+            if self.keeper and not self.keeper.has(self.step):
+                self._save(self._metric_now())
+                self._check_saved(self.keeper.finish(self.step))
+                history.saved = self.keeper.has(self.step)
+        finally:
+            self.batches.close()
+        history.state = self.state
+        history.model = parts(self.task).model(weights_of(self.state), self.state.rest)
+        return history
+
+    def _chunk(self) -> None:
+        """Some steps, and what is due after them."""
+        steps = self._next(self.step)
+        chunk, after = self.batches.chunk(self.step, steps), self.step + steps
+        if after < self.settings.steps:
+            self.batches.prepare(after, self._next(after))
+        began = time.perf_counter()
+        self.state, looked = self.epoch(self.state, chunk)
+        told = looked, self.state.step, self.state.skipped, self.state.in_a_row
+        seen, done, skipped, in_a_row = jax.device_get(told)
+        took = time.perf_counter() - began
+        taken, self.step = int(done) - self.step, int(done)
+        self.seconds += took
+        self._set_pace(took / max(taken, 1))
+        losses = seen.loss[:taken]
+        losses = losses[np.isfinite(losses)]
+        self.loss, self.counted = self.loss + float(np.sum(losses, dtype=float)), self.counted + len(losses)
+        self.display.advance(self.step, float(seen.loss[taken - 1]), taken / took)
+        if in_a_row >= (_PATIENCE if self.settings.on_nonfinite == "skip" else 1):
+            self._met_nonfinite(seen.loss[taken - 1], seen.gradient_norm[taken - 1])
+            return
+        if self.step % self.settings.eval_every == 0 or self.step == self.settings.steps:
+            self._look(float(seen.gradient_norm[taken - 1]), int(skipped))
+        if self.history.ended is None and self.interrupts.heard:
+            self.history.ended = "interrupted"
+        if self.history.ended is None and self.keeper and self.keeper.is_due(self.settings.checkpoint_seconds):
+            self._save(self._metric_now())
+
+    def _look(self, gradient_norm: float, skipped: int) -> None:
+        """Takes the metric, and keeps it with what was seen since the last look."""
+        value = float(metric(self.task)(weights_of(self.state), self.state.rest, *self.validation))
+        steps, seconds = self.step - self.since[0], self.seconds - self.since[1]
+        record = {
+            "step": self.step,
+            "loss": self.loss / self.counted if self.counted else math.nan,
+            "metric": value,
+            "gradient_norm": gradient_norm,
+            "skipped": skipped,
+            "seconds": self.seconds,
+            "steps_per_second": steps / seconds,
+            **scheduled(self.tx, self.state.opt_state, self.step - skipped),
+        }
+        self.loss, self.counted, self.since = 0.0, 0, (self.step, self.seconds)
+        self.history.records.append(record)
+        self._tell(record)
+        self.history.ended = self._reason()
+
+    def _reason(self) -> Ended | None:
+        if self.step >= self.settings.steps:
+            return "steps"
+        return self.settings.stop.reason(self.task, self.history.records, self.seconds)
+
+    def _met_nonfinite(self, loss: float, norm: float) -> None:
+        """A step, or too many in a row, that changed nothing: end, or go back."""
+        what = f"loss {loss:.4g}, gradient {norm:.4g}"
+        bad = self.step - 1
+        if self.settings.on_nonfinite == "rollback" and self.rollbacks < _ROLLBACKS and self.keeper:
+            found = self.keeper.last(self.state)
+            rollbacks, seconds = self.rollbacks + 1, self.seconds
+            self._go_on(*found)
+            self.seconds, self.rollbacks = seconds, rollbacks
+            self.state = self.state._replace(scale=jnp.float32(0.5**rollbacks))
+            self.history.records = [record for record in self.history.records if record["step"] <= self.step]
+            self.batches.close()
+            self.batches = self._batches()
+            self.keeper.rewrite(found[1]["lines"], self.history.events)
+            message = f"{what} at step {bad}; back to {self.step}, updates times {0.5**rollbacks:g}, another order"
+            self._event("rollback", message)
+            return
+        if self.settings.on_nonfinite != "skip":
+            # Whoever goes on from here meets the same batch.
+            one = jnp.ones((), jnp.int32)
+            self.state = self.state._replace(
+                step=self.state.step - one, skipped=self.state.skipped - one, in_a_row=self.state.in_a_row - one
+            )
+            self.step = bad
+        self._event("nonfinite", f"{what} at step {bad}")
+        self.history.ended = "nonfinite"
+
+    def _go_on(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Takes up what a checkpoint has."""
+        self.state = state._replace(in_a_row=jnp.zeros((), jnp.int32))
+        self.step, self.seconds, self.rollbacks = meta["step"], meta["seconds"], meta["rollbacks"]
+        self.loss, self.counted, self.since = meta["loss"], meta["counted"], tuple(meta["since"])
+
+    def _save(self, metric: float | None) -> None:
+        """Begins a checkpoint; where it cannot be written, training goes on, and the last good one stays."""
+        assert self.keeper is not None
+        meta: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "rollbacks": self.rollbacks}
+        meta |= {"loss": self.loss, "counted": self.counted, "since": list(self.since)}
+        self._check_saved(self.keeper.save(self.state, meta, metric))
+
+    def _check_saved(self, error: str | None) -> None:
+        if error is not None:
+            self.history.saved = False
+            self._event("checkpoint failed", error)
+            warnings.warn(f"a checkpoint could not be written, the last good one stays: {error}", stacklevel=3)
+
+    def _tell(self, entry: dict[str, Any]) -> None:
+        self.display.tell(entry)
+        if self.keeper:
+            self.keeper.append(entry)
+
+    def _event(self, event: str, message: str) -> None:
+        entry = {"event": event, "step": self.step, "message": message}
+        self.history.events.append(entry)
+        self._tell(entry)
+
+    def _metric_now(self) -> float | None:
+        """The metric of these weights, if it was just taken."""
+        records = self.history.records
+        return records[-1]["metric"] if records and records[-1]["step"] == self.step else None
+
+    def _batches(self) -> Batches:
+        settings = self.settings
+        seed = (settings.seed, self.rollbacks)
+        return Batches(self.data.train, self.task.batch_size, seed, settings.resident)
+
+    def _choose_way(self) -> None:
+        """The way that was asked for, or that the run has had, or the faster one."""
+        keeper, way = self.keeper, self.settings.way
+        if keeper and way == "auto":
+            way = keeper.run.get("way", "auto")
+        if way != "auto":
+            self.epoch = make_epoch(self.one, way)
+        else:
+            steps = min(self.settings.steps - self.step, self.batches.capacity)
+            chunk = self.batches.chunk(self.step, steps)
+            way, self.epoch, seconds = fastest(self.one, self.state, chunk, self.settings.steps - self.step)
+            self._set_pace(seconds[way])
+        if keeper:
+            keeper.keep_way(way)
+
+    def _set_pace(self, seconds: float) -> None:
+        """Steps of a chunk: a power of two, at most twice what it was, as the first call compiles."""
+        wanted = max(1.0, _CHUNK / seconds)
+        self.pace = min(2 ** int(math.log2(wanted)), self.batches.capacity, max(64, 2 * self.pace))
+
+    def _next(self, start: int) -> int:
+        """How many steps the chunk from `start` on has: until the next look, and not too long."""
+        every = self.settings.eval_every
+        return min(self.pace, every - start % every, self.settings.steps - start)

@@ -1,0 +1,117 @@
+"""How steps are run: many in one program, or one program a step. Which is faster is measured.
+
+Many small steps in one program save the way from Python, which takes longer than they do. But in a loop XLA's CPU
+computes convolutions several times slower, and a large step loses nothing by being called.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lectures.training.batches import Chunk
+from jaxopt_lectures.training.program import Seen, Step, TrainState
+
+Way = Literal["loop", "single"]
+Epoch = Callable[[TrainState, Chunk], tuple[TrainState, Seen]]
+
+_LARGE = 0.02
+"""Seconds of a step above which calling it costs nothing: a call takes 0.1 ms."""
+_SHORT = 1.0
+"""Seconds of training that are over before a second program is compiled."""
+_TRIAL = 0.1
+"""Seconds that each way is tried for in each of the rounds."""
+_ROUNDS = 3
+
+
+class _Carry(NamedTuple):
+    """What goes through many steps: the `state`, what was `seen`, one entry a step, and how many there were."""
+
+    state: TrainState
+    seen: Seen
+    index: jax.Array
+
+
+def make_epoch(step: Step, way: Way = "loop") -> Epoch:
+    """Many steps: `(state, chunk) -> (state, seen)`, compiled, the state donated.
+
+    `seen` has an entry for each row of the chunk; those of its first `chunk.steps` are meant. A chunk of another number
+    of steps compiles nothing.
+
+    Args:
+      step: what `make_step` gives.
+      way: "loop", all steps in one program; "single", one program a step.
+
+    Raises:
+      ValueError: another way.
+    """
+
+    def one(carry: _Carry, examples: Any, rows: jax.Array) -> _Carry:
+        x, y = (part[rows[carry.index]] for part in examples)
+        state, seen = step(carry.state, x, y)
+        record = jax.tree.map(lambda entries, entry: entries.at[carry.index].set(entry), carry.seen, seen)
+        return _Carry(state, record, carry.index + 1)
+
+    def many(carry: _Carry, examples: Any, rows: jax.Array, steps: jax.Array) -> _Carry:
+        return jax.lax.fori_loop(0, steps, lambda _, carry: one(carry, examples, rows), carry)
+
+    def begin(state: TrainState, chunk: Chunk) -> _Carry:
+        seen = Seen(*(jnp.zeros(len(chunk.rows), jnp.float32) for _ in Seen._fields))
+        return _Carry(state, seen, jnp.zeros((), jnp.int32))
+
+    if way == "loop":
+        compiled = jax.jit(many, donate_argnums=0)
+
+        def loop(state: TrainState, chunk: Chunk) -> tuple[TrainState, Seen]:
+            return compiled(begin(state, chunk), chunk.examples, chunk.rows, np.int32(chunk.steps))[:2]
+
+        return loop
+    if way == "single":
+        program = jax.jit(one, donate_argnums=0)
+
+        def single(state: TrainState, chunk: Chunk) -> tuple[TrainState, Seen]:
+            carry = begin(state, chunk)
+            for _ in range(chunk.steps):
+                carry = program(carry, chunk.examples, chunk.rows)
+            return carry[:2]
+
+        return single
+    raise ValueError(f"way must be 'loop' or 'single', got {way!r}")
+
+
+def fastest(step: Step, state: TrainState, chunk: Chunk, steps: int) -> tuple[Way, Epoch, dict[Way, float]]:
+    """The faster way, ready to run, and the seconds a step takes each way that was tried.
+
+    Args:
+      step: what `make_step` gives.
+      state: to try with; a copy is trained, and dropped.
+      chunk: batches to try with.
+      steps: how many are to come; for few, a second program is not worth its compilation.
+    """
+    runs: dict[Way, Epoch] = {"single": make_epoch(step, "single")}
+    first = chunk._replace(steps=1)
+    _seconds(runs["single"], state, first)
+    seconds = min(_seconds(runs["single"], state, first) for _ in range(_ROUNDS))
+    if seconds > _LARGE or seconds * steps < _SHORT:
+        return "single", runs["single"], {"single": seconds}
+    runs["loop"] = make_epoch(step, "loop")
+    _seconds(runs["loop"], state, first)
+    several = chunk._replace(steps=max(1, min(chunk.steps, int(_TRIAL / seconds))))
+    taken: dict[Way, list[float]] = {way: [] for way in runs}
+    for _ in range(_ROUNDS):
+        for way, run in runs.items():
+            taken[way].append(_seconds(run, state, several) / several.steps)
+    best = {way: min(times) for way, times in taken.items()}
+    way = min(best, key=lambda way: best[way])
+    return way, runs[way], best
+
+
+def _seconds(run: Epoch, state: TrainState, chunk: Chunk) -> float:
+    """How long a copy of the state trains for that chunk."""
+    copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+    began = time.perf_counter()
+    jax.block_until_ready(run(copy, chunk))
+    return time.perf_counter() - began
