@@ -147,3 +147,7 @@ def test_curves():
     assert curve([0, 1], [math.nan, math.inf], 30, 4) == ["nothing finite to draw"]
     assert "█" not in "".join(curve([0, 1], [1.0, math.nan], 30, 4, unicode=False))
     assert len(curve([5], [2.0], 30, 4)) == 5
+    falling = curve([0, 1, 2], [100.0, 10.0, 1.0], 30, 3, log=True)
+    assert falling[0].startswith("100 █")
+    assert falling[2].startswith("  1 █")
+    assert 8 < falling[1].count("█") < 20, "the middle value stands in the middle"

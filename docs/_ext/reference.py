@@ -37,8 +37,11 @@ ORDER = (
     "models",
     "tasks",
     "diagnostics",
+    "training",
     "compare",
     "core",
+    "records",
+    "terminal",
 )
 SHAPES = {"parameter": "shaped like the parameter", "scalar": "one number per array", "tree": "one number for all"}
 

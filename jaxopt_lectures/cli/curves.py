@@ -7,7 +7,9 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _ASCII = " ...:::##"
 
 
-def curve(steps: Sequence[int], values: Sequence[float], width: int, height: int, unicode: bool = True) -> list[str]:
+def curve(
+    steps: Sequence[int], values: Sequence[float], width: int, height: int, unicode: bool = True, log: bool = False
+) -> list[str]:
     """Columns whose tops follow the values, with the largest and smallest beside them and the steps below.
 
     Args:
@@ -16,12 +18,15 @@ def curve(steps: Sequence[int], values: Sequence[float], width: int, height: int
       width: columns of the whole.
       height: rows of the drawing.
       unicode: whether the terminal has eighths of a block.
+      log: whether equal factors are equal heights; the values are above 0 then, or not finite.
     """
+    if log:
+        values = [math.log10(value) if math.isfinite(value) else value for value in values]
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ["nothing finite to draw"]
     low, high = min(finite), max(finite)
-    labels = [f"{high:.4g}", f"{low:.4g}"]
+    labels = [f"{10**end if log else end:.4g}" for end in (high, low)]
     margin = max(map(len, labels)) + 1
     columns = max(8, width - margin - 1)
     levels = []

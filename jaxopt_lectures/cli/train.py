@@ -121,9 +121,8 @@ def inspect(path: Path) -> None:
             steps, values = [record["step"] for record in records], [record[name] for record in records]
             low = min((value for value in values if math.isfinite(value)), default=0.0)
             scale = name == "loss" and low > 0
-            drawn = [math.log10(value) if scale and value > 0 else value for value in values]
-            terminal.lines("", f"{title}{' (log10)' if scale else ''}")
-            terminal.lines(*curve(steps, drawn, _WIDTH, _HEIGHT, unicode))
+            terminal.lines("", f"{title}{', logarithmic' if scale else ''}")
+            terminal.lines(*curve(steps, values, _WIDTH, _HEIGHT, unicode, scale))
     terminal.lines("", *_end(run, records))
     terminal.lines(*[f"step {event['step']}: {event['event']}: {event['message']}" for event in events])
     if records:

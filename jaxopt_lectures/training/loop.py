@@ -21,7 +21,7 @@ from jaxopt_lectures.training.log import Silent
 from jaxopt_lectures.training.parts import parts
 from jaxopt_lectures.training.program import TrainState, make_step
 from jaxopt_lectures.training.settings import Settings
-from jaxopt_lectures.training.ways import fastest, make_epoch
+from jaxopt_lectures.training.ways import fastest, make_epoch, warmed
 
 _PATIENCE = 100
 """Steps in a row that are skipped before training ends."""
@@ -213,11 +213,12 @@ class Loop:
         keeper, way = self.keeper, self.settings.way
         if keeper and way == "auto":
             way = keeper.run.get("way", "auto")
+        steps = min(self.settings.steps - self.step, self.batches.capacity)
+        chunk = self.batches.chunk(self.step, steps)
         if way != "auto":
             self.epoch = make_epoch(self.one, way)
+            self._set_pace(warmed(self.epoch, self.state, chunk))
         else:
-            steps = min(self.settings.steps - self.step, self.batches.capacity)
-            chunk = self.batches.chunk(self.step, steps)
             way, self.epoch, seconds = fastest(self.one, self.state, chunk, self.settings.steps - self.step)
             self._set_pace(seconds[way])
         if keeper:

@@ -93,8 +93,7 @@ def fastest(step: Step, state: TrainState, chunk: Chunk, steps: int) -> tuple[Wa
     """
     runs: dict[Way, Epoch] = {"single": make_epoch(step, "single")}
     first = chunk._replace(steps=1)
-    _seconds(runs["single"], state, first)
-    seconds = min(_seconds(runs["single"], state, first) for _ in range(_ROUNDS))
+    seconds = warmed(runs["single"], state, chunk)
     if seconds > _LARGE or seconds * steps < _SHORT:
         return "single", runs["single"], {"single": seconds}
     runs["loop"] = make_epoch(step, "loop")
@@ -107,6 +106,13 @@ def fastest(step: Step, state: TrainState, chunk: Chunk, steps: int) -> tuple[Wa
     best = {way: min(times) for way, times in taken.items()}
     way = min(best, key=lambda way: best[way])
     return way, runs[way], best
+
+
+def warmed(run: Epoch, state: TrainState, chunk: Chunk) -> float:
+    """Compiles it with a copy of the state; the seconds that a step takes after that."""
+    first = chunk._replace(steps=1)
+    _seconds(run, state, first)
+    return min(_seconds(run, state, first) for _ in range(_ROUNDS))
 
 
 def _seconds(run: Epoch, state: TrainState, chunk: Chunk) -> float:
