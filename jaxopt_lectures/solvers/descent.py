@@ -114,7 +114,7 @@ class Descent:
         empty = jnp.full(self.trace, jnp.nan, at.value.dtype)
         record = Trace(empty, empty, empty, jnp.zeros(self.trace, jnp.int32)) if self.trace else None
         record = _recorded(record, nit, at.value, course.size, zero * jnp.nan, nfev)
-        search = self._search(at, course, (zero, zero), _visible(x, course.d))
+        search = self._search(at, course, (zero, zero), _visible(at, course))
         stall = Stall(at.value, course.size, nit, jnp.zeros((), bool))
         return State(at, course, pairs, search, (zero, zero), stall, nit, nfev, record)
 
@@ -188,9 +188,10 @@ class Descent:
         return state._replace(course=state.course._replace(status=status.astype(jnp.int32)))
 
 
-def _visible(x: Any, d: Any) -> jax.Array:
-    """The length of d that moves x by more than its rounding: steps of a small gradient far from 0 are longer."""
-    return noise(jnp.sqrt(quotient(vectors.dot(x, x), vectors.dot(d, d))))
+def _visible(at: Point, course: Course) -> jax.Array:
+    """The length of d that moves x and the value by more than their rounding: steps of a small gradient are longer."""
+    moved = noise(jnp.sqrt(quotient(vectors.dot(at.x, at.x), vectors.dot(course.d, course.d))))
+    return jnp.maximum(moved, quotient(noise(at.value), -course.slope))
 
 
 def _recorded(record: Trace | None, nit: Any, value: Any, size: Any, step: Any, nfev: Any) -> Trace | None:

@@ -69,7 +69,7 @@ def _within(curvature: Callable[[Any], Any], x: Any, g: Any, dg: Any, box: Any, 
     right = kept(free, vectors.plus(dg, 1, curvature(held)))
 
     def reduced(v: Any) -> Any:
-        return jax.tree.map(jnp.where, free, curvature(kept(free, v)), v)
+        return kept(free, curvature(kept(free, v)))
 
     return vectors.minus(held, kept(free, _solved(reduced, right)))
 
@@ -93,9 +93,21 @@ def _dense(matrix: Callable[[jax.Array], jax.Array], right: jax.Array) -> jax.Ar
 
 def _iterated(matrix: Callable[[Any], Any], right: Any) -> Any:
     """By conjugate gradients, to what the dtype can tell."""
-    eps = jnp.finfo(jax.tree.leaves(right)[0].dtype).eps
-    solution, _ = jax.scipy.sparse.linalg.cg(matrix, right, tol=float(eps) ** 0.75, maxiter=10 * vectors.size(right))
-    return solution
+    rr, count = vectors.dot(right, right), jnp.zeros((), jnp.int32)
+    enough = float(jnp.finfo(rr.dtype).eps) ** 1.5 * rr
+
+    def iterate(c: Any) -> Any:
+        v, r, d, rr, count = c
+        Ad = matrix(d)
+        alpha = quotient(rr, vectors.dot(d, Ad))
+        v, r = vectors.plus(v, alpha, d), vectors.plus(r, -alpha, Ad)
+        new = vectors.dot(r, r)
+        return v, r, vectors.plus(r, quotient(new, rr), d), new, count + 1
+
+    def again(c: Any) -> jax.Array:
+        return (c[3] > enough) & (c[4] < 10 * vectors.size(right))
+
+    return jax.lax.while_loop(again, iterate, (vectors.times(0, right), right, right, rr, count))[0]
 
 
 def _tangent(tree: Any) -> Any:

@@ -113,7 +113,9 @@ def minimize(
     chosen = methods.get(method, bounded=bounds is not None)
     direction = chosen.direction(named.get("history", 10))
     line = chosen.line(linesearch, named.get("maxls"))
-    form, tree, rest = taken_apart(x0, direction.flat)
+    if (hess is not None or hessp is not None) and not direction.products:
+        warnings.warn(f"method {chosen.name!r} uses no Hessian: hess and hessp are for 'newton_cg'", stacklevel=2)
+    form, tree, rest = taken_apart(x0, direction.flat or hess is not None)
     args = args if isinstance(args, tuple) else (args,)
     box = None
     if chosen.bounded:
@@ -125,6 +127,10 @@ def minimize(
         return solve(objective, program, tree, rest, args, box, _limits(named))
     except jax.errors.TracerArrayConversionError as error:
         error.add_note("minimize compiles fun: write it with jax.numpy (and jax.scipy), not with numpy")
+        raise
+    except NotImplementedError as error:
+        if report is not None:
+            error.add_note("callback and disp do not go through vmap: use trace=, which keeps a record of each solve")
         raise
 
 
@@ -152,7 +158,7 @@ def _limits(named: Mapping[str, Any]) -> Limits:
 
 def _box(bounds: Any, form: Form, tree: Any) -> tuple[Any, Any]:
     """The bounds as two vectors; warns if the start is outside."""
-    lower, upper = _two_trees(bounds, form)
+    lower, upper = map(_without_none, _two_trees(bounds, form), (-np.inf, np.inf))
     box = tuple(form.vector(_filled(side, form)) for side in (lower, upper))
     arrays = (*box, *jax.tree.leaves(tree))
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
@@ -188,9 +194,13 @@ def _two_trees(bounds: Any, form: Form) -> tuple[Any, Any]:
             f"bounds of an array of shape {shape} must be Bounds(lower, upper)"
             + (f" or {shape[0]} pairs (low, high), got {len(pairs)}" if len(shape) == 1 else "")
         )
-    low = [-np.inf if pair[0] is None else pair[0] for pair in pairs]
-    high = [np.inf if pair[1] is None else pair[1] for pair in pairs]
+    low, high = (_without_none([pair[i] for pair in pairs], infinite) for i, infinite in enumerate((-np.inf, np.inf)))
     return _stacked(low), _stacked(high)
+
+
+def _without_none(side: Any, infinite: float) -> Any:
+    """One bound with infinity for None."""
+    return jax.tree.map(lambda v: infinite if v is None else v, side, is_leaf=lambda v: v is None)
 
 
 def _stacked(values: list[Any]) -> Any:

@@ -95,8 +95,8 @@ def taken_apart(x0: Any, flat: bool) -> tuple[Form, Any, Any]:
     flax = sys.modules.get("flax.nnx")  # a module can only be given by who has imported it
     if flax is not None and isinstance(x0, flax.Module):
         graph, x0, rest = flax.split(x0, flax.Param, ...)
-    elif isinstance(x0, (list, tuple)) and x0 and all(isinstance(v, (bool, int, float, np.number)) for v in x0):
-        x0 = np.asarray(x0)
+    elif type(x0) in (list, tuple) and x0:
+        x0 = _as_one_array(x0)
     leaves, treedef = jax.tree.flatten(x0)
     try:
         leaves = as_arrays(leaves)
@@ -111,6 +111,20 @@ def taken_apart(x0: Any, flat: bool) -> tuple[Form, Any, Any]:
     shardings = tuple(jax.typeof(leaf).sharding if vectors.is_sharded(leaf) else None for leaf in leaves)
     form = Form(treedef, shapes, dtypes, arithmetic_dtype(*dtypes), shardings, flat, graph)
     return form, treedef.unflatten(leaves), rest
+
+
+def _as_one_array(x0: Any) -> Any:
+    """Numbers in lists as an array, as SciPy takes them; other lists stay trees."""
+    if _are_numbers(x0):
+        return np.asarray(x0)
+    alike = all(isinstance(v, (jax.Array, np.ndarray, np.generic)) and v.ndim == 0 for v in x0)
+    return jnp.stack([jnp.asarray(v) for v in x0]) if alike else x0
+
+
+def _are_numbers(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return bool(value) and all(map(_are_numbers, value))
+    return isinstance(value, (bool, int, float, np.number))
 
 
 def _spread(leaf: Any) -> bool:

@@ -88,6 +88,7 @@ FORMS = {
     "scipys_numbers": scipy.optimize.Bounds(-1.0, 1.0),
     "mixed": jol.Bounds(-1.0, np.ones(3)),
     "lists": jol.Bounds([-1, -1, -1], [1, 1, 1]),
+    "nones": jol.Bounds([None, -1, -1], [1, None, 1]),
 }
 
 
@@ -99,6 +100,11 @@ def test_forms(form):
     np.testing.assert_allclose(result.x[2], 0.25, rtol=0, atol=5e-6)
     assert Status(int(result.status)) is Status.AT_BOUND
     assert result.message == MESSAGES[Status.AT_BOUND]
+
+
+def test_no_bound_on_one_side():
+    assert solved(jol.Bounds(None, CENTER[0] - 1)).x[0] == CENTER[0] - 1
+    assert Status(int(solved(jol.Bounds(None, None)).status)) is Status.CONVERGED
 
 
 def test_bounds_make_lbfgsb_of_lbfgs():

@@ -196,3 +196,30 @@ def test_by_a_bound_that_all_share():
     x = np.array([1.0, 0.05, -0.5])
     close(by_sum, 0.75)
     close(by_value, 2 * (x[0] - CENTER[0]) + x[1] / 2)
+
+
+def test_small_curvature_beside_a_bound():
+    """One variable is held; the other's curvature is far below 1 and still its own."""
+
+    def small(x, t):
+        return 1e-18 * ((x[0] - t) ** 2 + (x[1] - 5) ** 2)
+
+    def at(t):
+        return jol.minimize(small, np.zeros(2), args=(t,), bounds=[(None, None), (None, 1.0)], gtol=1e-24).x
+
+    close(at(np.float64(3.0)), np.array([3.0, 1.0]), 1e-5)
+    close(jax.jacfwd(at)(np.float64(3.0)), np.array([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_of_a_sharded_start(kind):
+    """x = a; the Hessian's equations are solved where the parameters lie."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType[kind],))
+    scale = np.arange(1.0, 17.0)
+    with jax.set_mesh(mesh):
+        x0 = jax.device_put(jnp.zeros(16), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d")))
+
+        def total(a):
+            return jnp.sum(jol.minimize(lambda x, a: jnp.sum(scale * (x - a) ** 2), x0, args=(a,), gtol=GTOL).x)
+
+        close(jax.grad(total)(jnp.asarray(0.5)), 16.0)

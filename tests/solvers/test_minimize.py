@@ -120,12 +120,22 @@ def test_arrays_of_any_rank(shape):
     np.testing.assert_allclose(result.x, 3, rtol=0, atol=5e-6 + 3e-7)
 
 
-@pytest.mark.parametrize("x0", [[0.0, 1.0], (0.0, 1), [np.float32(0), 1.0], np.array([0.0, 1.0])], ids=repr)
+LISTS = [[0.0, 1.0], (0.0, 1), [np.float32(0), 1.0], np.array([0.0, 1.0]), [jnp.float32(0), np.float32(1.0)]]
+
+
+@pytest.mark.parametrize("x0", LISTS, ids=repr)
 def test_lists_and_numpy_arrays_are_arrays(x0):
     result = jol.minimize(bowl, x0, args=(jnp.array([1.0, 2.0]),))
     assert isinstance(result.x, jax.Array)
     assert result.x.dtype == jnp.float32
     np.testing.assert_allclose(result.x, [1, 2], rtol=0, atol=5e-6 + 3e-7)
+
+
+def test_lists_of_lists_are_arrays():
+    result = jol.minimize(bowl, [[0.0, 1.0], [2.0, 3.0]], args=(1.0,))
+    assert result.x.shape == (2, 2)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        jol.minimize(bowl, [[0.0], [1.0, 2.0]], args=(1.0,))
 
 
 def mixed(tree):
@@ -332,6 +342,11 @@ def test_a_hessian_that_is_wrong_is_used():
         maxiter=3,
     )
     np.testing.assert_allclose(steps, np.array([[0.5, 0.5], [0.75, 0.75], [0.875, 0.875]]), rtol=1e-6)
+
+
+def test_a_hessian_that_is_not_used_is_told():
+    with pytest.warns(UserWarning, match="method 'lbfgs' uses no Hessian: hess and hessp are for 'newton_cg'"):
+        assert jol.minimize(rosenbrock, START, hess=jax.hessian(rosenbrock)).success
 
 
 @pytest.mark.parametrize(
@@ -713,6 +728,26 @@ def test_the_callback_stops(callback):
     result = valley(callback=callback)
     assert ended(result, Status.STOPPED)
     assert result.nit == 4
+
+
+def test_a_callback_in_a_batch_is_told_what_to_use():
+    with pytest.raises(NotImplementedError) as error:
+        jax.vmap(lambda x: jol.minimize(rosenbrock, x, callback=stops))(jnp.zeros((2, 2)))
+    assert any("use trace=" in note for note in error.value.__notes__)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "newton_cg", "nonlinear_cg", "gd"])
+@pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e-4])
+def test_a_function_may_be_small(method, scale):
+    """The size of a function is its unit, no more: from 27 of them down to none, in float32."""
+    result = jol.minimize(small, np.zeros(3, np.float32), args=(scale,), method=method, gtol=1e-3 * scale)
+    assert ended(result, Status.CONVERGED)
+    # |x - 3| = g / curvature, at least 2 scale
+    np.testing.assert_allclose(result.x, 3, rtol=0, atol=1e-3)
+
+
+def small(x, scale):
+    return scale * jnp.sum((x - 3) ** 2 * jnp.array([1.0, 10, 100]))
 
 
 def test_disp_prints_a_table(capfd):

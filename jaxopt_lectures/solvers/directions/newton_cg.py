@@ -74,7 +74,8 @@ def newton_direction(g: Any, product: Any, max_products: int) -> tuple[Any, jax.
     def iterate(c: _Inner) -> _Inner:
         Hd = product(c.d)
         curvature = vectors.dot(c.d, Hd)
-        downwards = ~(curvature > eps * vectors.dot(c.d, c.d))  # a NaN counts as downwards
+        rounding = eps * jnp.sqrt(vectors.dot(c.d, c.d)) * jnp.sqrt(vectors.dot(Hd, Hd))
+        downwards = ~(curvature > rounding)  # a NaN counts as downwards
         first = jnp.where(downwards, quotient(gg, jnp.abs(curvature)), 0)
         # Downwards at once: along -g, as far as that curvature, turned upwards, would go.
         first = jnp.where(jnp.isfinite(first) & (first > 0), jnp.minimum(first, 1), 1)

@@ -57,7 +57,8 @@ class Backtracking:
 def backtracking(c1: float = 1e-4, shrink: float = 0.5, max_evaluations: int = 30) -> Backtracking:
     """The first of ever shorter steps with enough decrease: `phi(t) <= phi(0) + c1 t phi'(0)`.
 
-    It does not look at slopes, so quasi-Newton methods may meet pairs without curvature, which they skip.
+    Slopes count only where rounding hides the decrease, so quasi-Newton methods may meet pairs without curvature, which
+    they skip.
 
     Args:
       c1: the share of the predicted decrease that is asked for, in (0, 0.5).
