@@ -37,6 +37,17 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint": None,
     "checkpoint_seconds": 30.0,
 }
+WORDS = (
+    "task",
+    "optimizer",
+    "schedule",
+    "on_nonfinite",
+    "compute_dtype",
+    "way",
+    "data_dir",
+    "checkpoint",
+)
+"""Options that are words, also where they look like numbers."""
 SCHEDULES = ("constant", "cosine", "linear")
 
 

@@ -30,7 +30,8 @@ _WAYS = {"loop": "many steps in one program", "single": "one program a step"}
 
 def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
     """Trains as the options say; those of the command line go before the file's, the file's before the defaults."""
-    given = {name.replace("-", "_"): config.literal(value) for name, value in given.items()}
+    given = {name.replace("-", "_"): value for name, value in given.items()}
+    given = {name: value if name in config.WORDS else config.literal(value) for name, value in given.items()}
     options = dict(config.DEFAULTS)
     if resume is not None:
         options |= config.read_folder(resume) | {"checkpoint": str(resume)}
@@ -39,6 +40,9 @@ def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
     options |= given
     if options["task"] is None:
         raise Refusal("train what? name a task, or --resume DIR; `jaxopt-lectures tasks` lists them")
+    for word in config.WORDS:
+        if options[word] is not None and not isinstance(options[word], str):
+            raise Refusal(f"{word} must be a word, got {options[word]!r}")
     name = options["task"] if ":" in options["task"] else options["task"].replace("-", "_")
     task = checked(lambda name: tasks.get(name, options["data_dir"]), name)
     if options["batch_size"] is not None:

@@ -85,11 +85,12 @@ class Batches:
 
     def chunk(self, start: int, steps: int) -> Chunk:
         """The batches of so many steps, at most `capacity`, from `start` on."""
-        if self._ahead and self._ahead[:2] == (start, steps):
-            found = self._ahead[2].result()
-        else:
-            found = self._made(start, steps)
-        self._ahead = None
+        if not self._ahead or self._ahead[:2] != (start, steps):
+            if self._ahead:
+                self._ahead[2].cancel()
+            self.prepare(start, steps)  # there, too: a source is never read by two threads
+        assert self._ahead is not None
+        found, self._ahead = self._ahead[2].result(), None
         return found
 
     def prepare(self, start: int, steps: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
@@ -25,7 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, larger_is_better: bool) -> None:
-        self.folder = folder.absolute()
+        self.folder, self._told = folder.absolute(), False
         best = managers.BestN(
             get_metric_fn=lambda metrics: metrics["metric"],
             reverse=not larger_is_better,
@@ -33,6 +34,8 @@ class Checkpoints:
             keep_checkpoints_without_metrics=False,
         )
         options = ocp.CheckpointManagerOptions(
+            best_fn=lambda metrics: metrics["metric"],  # so that metrics are written
+            best_mode="max" if larger_is_better else "min",
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(_KEPT), best]),
             cleanup_tmp_directories=True,
             save_root_metadata=False,
@@ -40,7 +43,7 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, state: Any, meta: dict[str, Any], metric: float | None) -> None:
-        """Begins to write a checkpoint, once the one before is written.
+        """Begins to write a checkpoint; the one before must have been waited for.
 
         Args:
           state: a tree of arrays; it may be donated as soon as this returns.
@@ -48,9 +51,8 @@ class Checkpoints:
           metric: to be the best by.
 
         Raises:
-          OSError: the one before could not be written.
+          OSError: it could not be begun.
         """
-        self.wait()
         leaves = {f"{i:06}": jnp.copy(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
         meta = meta | {"leaves": described(state)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
@@ -69,7 +71,8 @@ class Checkpoints:
         try:
             self.manager.wait_until_finished()
             self.manager.check_for_errors()
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
+            self._told = True
             raise OSError(_first_line(error)) from error
 
     def steps(self) -> list[int]:
@@ -112,8 +115,12 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits, and ends the background work."""
-        self.manager.close()
+        """Waits, and ends the background work; what could not be written was told by `wait`, or is a warning now."""
+        try:
+            self.manager.close()
+        except (OSError, ValueError) as error:
+            if not self._told:
+                warnings.warn(f"a checkpoint could not be written: {_first_line(error)}", stacklevel=2)
 
     def _read(self, step: int, like: Any) -> Any:
         leaves, treedef = jax.tree.flatten(like)
@@ -155,6 +162,9 @@ def _shape(leaf: Any) -> Any:
 
 
 def _as_before(numbers: Any, leaf: Any) -> Any:
+    """What was read, as a leaf like that one: a key where it is one, free to go to any device where it is."""
+    if not leaf.committed:
+        numbers = jnp.asarray(np.asarray(numbers))
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else numbers
 
 

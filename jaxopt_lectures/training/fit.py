@@ -19,7 +19,7 @@ from jaxopt_lectures.terminal.interrupts import Interrupts
 from jaxopt_lectures.training.checkpoints import Checkpoints, Unreadable
 from jaxopt_lectures.training.folder import Folder
 from jaxopt_lectures.training.history import History
-from jaxopt_lectures.training.keeper import Keeper
+from jaxopt_lectures.training.keeper import Keeper, restored
 from jaxopt_lectures.training.log import Log, shown
 from jaxopt_lectures.training.loop import Loop
 from jaxopt_lectures.training.program import start
@@ -29,6 +29,8 @@ from jaxopt_lectures.training.ways import Way
 
 _WRITTEN = 5
 """Checkpoints that may be on disk at once: three, the best, and one being written."""
+_KEPT = ("way", "rollback", "environment")
+"""What `run.json` says of the beginning, however often the run is gone on with."""
 _SAME = ("task", "data_sha256", "batch_size", "seed", "accumulate", "compute_dtype")
 
 
@@ -68,7 +70,7 @@ def fit(
       stop: reasons to end earlier.
       on_nonfinite: what to do at a loss or gradient that is not finite. Such a step changes nothing; "skip" goes on
         with the next (up to 100 in a row), "stop" ends, "rollback" goes back to the last checkpoint, with half the
-        updates and in another order of the examples, up to ten times.
+        updates and in another order of the examples, up to ten times; it makes a checkpoint at each look.
       checkpoint_seconds: at least so many pass between two checkpoints; there is one at the end in any case.
       accumulate: into how many microbatches a batch is cut, see `make_step`.
       compute_dtype: "bfloat16" computes the loss in it; the parameters keep their dtype.
@@ -157,11 +159,11 @@ def _keeper(
             raise Unreadable(f"{path} has {free / 1e6:.0f} MB free, checkpoints need {_WRITTEN * size / 1e6:.0f} MB")
         checkpoints = Checkpoints(path / "checkpoints", task.larger_is_better)
         try:
-            found = checkpoints.restore(state)
-            if found is None and told is None:
-                folder.tell(run)
+            kept = {name: (told or {})[name] for name in _KEPT if name in (told or {})}
+            found = restored(checkpoints, kept, state)
+            folder.tell(run | kept)
             folder.cut(found[1]["lines"] if found else 0)
-            yield Keeper(folder, checkpoints, told or run, found)
+            yield Keeper(folder, checkpoints, run | kept, found)
         finally:
             checkpoints.close()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         make_writable(path)
-        found = {entry.name for entry in path.iterdir()}
+        found = {entry.name for entry in path.iterdir() if not _is_left_behind(entry.name)}
         if "run.json" not in found and found - _OURS:
             raise Unreadable(f"{path} is not empty and not the folder of a run: it holds {sorted(found - _OURS)[0]!r}")
 
@@ -52,8 +53,13 @@ class Folder:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the history."""
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(to_line(entry))
+        with (self.path / "history.jsonl").open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                file.write(to_line(entry).encode())
+            except OSError:
+                file.truncate(end)  # no half of a line, to which the next would be added
+                raise
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -74,7 +80,15 @@ class Folder:
                 raise Unreadable(f"{self.path} is being trained into by another process") from None
             except OSError:  # a file system without locks
                 pass
+            for entry in self.path.iterdir():
+                if _is_left_behind(entry.name):
+                    entry.unlink(missing_ok=True)
             yield  # the system takes the lock back, however the process ends
+
+
+def _is_left_behind(name: str) -> bool:
+    """Whether it is a file that a process was killed in the middle of writing, before it had its name."""
+    return bool(re.fullmatch(r"\.(probe|run\.json|history\.jsonl|curves\.png)\.\d+", name))
 
 
 def lines(path: Path) -> list[str]:

@@ -72,12 +72,12 @@ def to_line(entry: Mapping[str, Any]) -> str:
 
 
 def from_lines(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Records and events; what is null there is NaN again, and a torn last line is left out."""
+    """Records and events; what is null there is NaN again, and a torn line is left out."""
     entries = []
     for line in lines:
         try:
             entries.append(json.loads(line))
         except json.JSONDecodeError:
-            break
+            continue
     filled = [{key: math.nan if v is None else v for key, v in entry.items()} for entry in entries]
     return [e for e in filled if "event" not in e], [e for e in filled if "event" in e]

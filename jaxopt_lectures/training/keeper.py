@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxopt_lectures.training.checkpoints import Checkpoints
 from jaxopt_lectures.training.folder import Folder
 from jaxopt_lectures.training.history import from_lines
@@ -25,7 +27,7 @@ class Keeper:
         self, folder: Folder, checkpoints: Checkpoints, run: dict[str, Any], found: tuple[TrainState, Any] | None
     ) -> None:
         self.folder, self.checkpoints, self.run, self.found = folder, checkpoints, run, found
-        self._saved, self._back_to = time.monotonic(), -1
+        self._saved = time.monotonic()
 
     def looked(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Records and events until the checkpoint that was found."""
@@ -40,33 +42,39 @@ class Keeper:
         return step in self.checkpoints.steps()
 
     def save(self, state: TrainState, meta: dict[str, Any], metric: float | None) -> str | None:
-        """Begins a checkpoint, unless there is one of that step; why the one before failed, if it did."""
-        self._saved = time.monotonic()
+        """Begins a checkpoint, unless there is one of that step; what could not be written, if anything."""
+        self._saved, error = time.monotonic(), self._waited()
         try:
             if not self.has(meta["step"]):
                 self.checkpoints.save(state, meta | {"lines": len(self.folder.lines())}, metric)
-        except OSError as error:
-            return str(error)
-        return None
+        except OSError as late:
+            return str(late)
+        return error
 
     def finish(self, step: int) -> str | None:
-        """Waits until all is on disk; why it is not, if so."""
+        """Waits until all is on disk; what is not, if anything."""
+        return self._waited() or (None if self.has(step) else f"there is none of step {step}")
+
+    def roll_back(self, like: TrainState, rollbacks: int) -> tuple[TrainState, dict[str, Any]] | None:
+        """The last good checkpoint, to go back to; one to which training went back before is dropped for an earlier.
+
+        It is noted first, so that a run that is killed now is gone on with from there.
+        """
+        self._waited()
+        steps, before = self.checkpoints.steps(), self.run.get("rollback", {}).get("to")
+        if not steps:
+            return None
+        to = steps[1] if steps[0] == before and len(steps) > 1 else steps[0]
+        self.run["rollback"] = {"count": rollbacks, "to": to}
+        self.folder.tell(self.run)
+        return restored(self.checkpoints, self.run, like)
+
+    def _waited(self) -> str | None:
         try:
             self.checkpoints.wait()
         except OSError as error:
             return str(error)
-        return None if self.has(step) else f"there is none of step {step}"
-
-    def last(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The last good checkpoint to go back to; one from which it went wrong before is dropped for an earlier."""
-        self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        if steps[0] == self._back_to and len(steps) > 1:
-            self.checkpoints.drop(steps[0])
-        self._back_to = self.checkpoints.steps()[0]
-        found = self.checkpoints.restore(like)
-        assert found is not None, "where one may have to go back, there is one of step 0"
-        return found
+        return None
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the history."""
@@ -78,7 +86,11 @@ class Keeper:
     def rewrite(self, lines: int, events: Sequence[Mapping[str, Any]]) -> None:
         """Leaves so many lines of the history, and the events of those that come after them."""
         known = from_lines(self.folder.lines()[:lines])[1]
-        self.folder.cut(lines)
+        try:
+            self.folder.cut(lines)
+        except OSError as error:
+            warnings.warn(f"the history could not be written: {error}", stacklevel=4)
+            return
         for event in events[len(known) :]:
             self.append(event)
 
@@ -87,3 +99,18 @@ class Keeper:
         if self.run.get("way") != way:
             self.run["way"] = way
             self.folder.tell(self.run)
+
+
+def restored(checkpoints: Checkpoints, run: Mapping[str, Any], like: TrainState) -> tuple[TrainState, Any] | None:
+    """The checkpoint to go on from: the last, or, where training went back from there, the one that it went back to."""
+    back: Mapping[str, int] = run.get("rollback", {"count": 0, "to": 0})
+    while True:
+        found = checkpoints.restore(like)
+        if found is None or found[1]["rollbacks"] >= back["count"] or found[1]["step"] <= back["to"]:
+            break
+        checkpoints.drop(found[1]["step"])
+    if found is None:
+        return None
+    state, meta = found
+    rollbacks = max(meta["rollbacks"], back["count"])
+    return state._replace(scale=jnp.float32(0.5**rollbacks)), meta | {"rollbacks": rollbacks}

@@ -49,19 +49,18 @@ class Loop:
         self.task, self.tx, self.data, self.settings, self.state = task, tx, data, settings, state
         self.history, self.keeper, self.display, self.interrupts = history, keeper, display, interrupts
         self.step, self.seconds, self.rollbacks, self.pace = 0, 0.0, 0, 1
-        self.lost, self.loss, self.counted, self.since = 0, 0.0, 0, (0, 0.0)
+        self.planned, self.loss, self.counted, self.since = 0, 0.0, 0, (0, 0.0)
         if keeper and keeper.found:
             history.records, history.events = keeper.looked()
             self._go_on(*keeper.found)
-        rollback = settings.on_nonfinite == "rollback"
-        give_up = _PATIENCE if settings.on_nonfinite == "skip" else 1
+        self.give_up = _PATIENCE if settings.on_nonfinite == "skip" else 1
         self.one = make_step(
             task,
             tx,
             accumulate=settings.accumulate,
             compute_dtype=settings.compute_dtype,
-            give_up=give_up,
-            scaled=rollback,
+            give_up=self.give_up,
+            scaled=settings.on_nonfinite == "rollback" or self.rollbacks > 0,
         )
         self.validation = tuple(jnp.asarray(part) for part in data.validation)
 
@@ -72,6 +71,10 @@ class Loop:
         try:
             if self.step >= total:
                 history.ended = "steps"
+                if self.step > total:
+                    warnings.warn(f"the run has {self.step} steps already, {total} were asked for", stacklevel=3)
+            elif int(self.state.in_a_row) >= self.give_up:
+                history.ended = "nonfinite"
             elif history.records and history.records[-1]["step"] == self.step:
                 history.ended = self._reason()
             if history.ended is None:
@@ -80,10 +83,11 @@ class Loop:
                     self._save(None)
             while history.ended is None:
                 self._chunk()
-            if self.keeper and not self.keeper.has(self.step):
+            if self.keeper:
                 self._save(self._metric_now())
-                self._check_saved(self.keeper.finish(self.step))
-                history.saved = self.keeper.has(self.step)
+                error = self.keeper.finish(self.step)
+                self._check_saved(error)
+                history.saved = error is None
         finally:
             self.batches.close()
         history.state = self.state
@@ -92,10 +96,11 @@ class Loop:
 
     def _chunk(self) -> None:
         """Some steps, and what is due after them."""
-        steps = self._next(self.step)
+        steps = self.planned or self._next(self.step)
         chunk, after = self.batches.chunk(self.step, steps), self.step + steps
-        if after < self.settings.steps:
-            self.batches.prepare(after, self._next(after))
+        self.planned = self._next(after) if after < self.settings.steps else 0
+        if self.planned:
+            self.batches.prepare(after, self.planned)
         began = time.perf_counter()
         self.state, looked = self.epoch(self.state, chunk)
         told = looked, self.state.step, self.state.skipped, self.state.in_a_row
@@ -108,15 +113,22 @@ class Loop:
         losses = losses[np.isfinite(losses)]
         self.loss, self.counted = self.loss + float(np.sum(losses, dtype=float)), self.counted + len(losses)
         self.display.advance(self.step, float(seen.loss[taken - 1]), taken / took)
-        if in_a_row >= (_PATIENCE if self.settings.on_nonfinite == "skip" else 1):
+        if in_a_row >= self.give_up:
             self._met_nonfinite(seen.loss[taken - 1], seen.gradient_norm[taken - 1])
             return
         if self.step % self.settings.eval_every == 0 or self.step == self.settings.steps:
             self._look(float(seen.gradient_norm[taken - 1]), int(skipped))
         if self.history.ended is None and self.interrupts.heard:
             self.history.ended = "interrupted"
-        if self.history.ended is None and self.keeper and self.keeper.is_due(self.settings.checkpoint_seconds):
+        if self.history.ended is None and self.keeper and self._is_due():
             self._save(self._metric_now())
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint. Where one may have to go back to it, no clock decides where that is."""
+        assert self.keeper is not None
+        if self.settings.on_nonfinite == "rollback":
+            return self._metric_now() is not None
+        return self.keeper.is_due(self.settings.checkpoint_seconds)
 
     def _look(self, gradient_norm: float, skipped: int) -> None:
         """Takes the metric, and keeps it with what was seen since the last look."""
@@ -147,18 +159,17 @@ class Loop:
         what = f"loss {loss:.4g}, gradient {norm:.4g}"
         bad = self.step - 1
         if self.settings.on_nonfinite == "rollback" and self.rollbacks < _ROLLBACKS and self.keeper:
-            found = self.keeper.last(self.state)
-            rollbacks, seconds = self.rollbacks + 1, self.seconds
-            self._go_on(*found)
-            self.seconds, self.rollbacks = seconds, rollbacks
-            self.state = self.state._replace(scale=jnp.float32(0.5**rollbacks))
-            self.history.records = [record for record in self.history.records if record["step"] <= self.step]
-            self.batches.close()
-            self.batches = self._batches()
-            self.keeper.rewrite(found[1]["lines"], self.history.events)
-            message = f"{what} at step {bad}; back to {self.step}, updates times {0.5**rollbacks:g}, another order"
-            self._event("rollback", message)
-            return
+            found, seconds = self.keeper.roll_back(self.state, self.rollbacks + 1), self.seconds
+            if found is not None:
+                self._go_on(*found)
+                self.seconds = seconds
+                self.history.records = [record for record in self.history.records if record["step"] <= self.step]
+                self.batches.close()
+                self.batches, self.planned = self._batches(), 0
+                self.keeper.rewrite(found[1]["lines"], self.history.events)
+                factor = 0.5**self.rollbacks
+                self._event("rollback", f"{what} at step {bad}; back to {self.step}, updates times {factor:g}")
+                return
         if self.settings.on_nonfinite != "skip":
             # Whoever goes on from here meets the same batch.
             one = jnp.ones((), jnp.int32)
@@ -171,7 +182,9 @@ class Loop:
 
     def _go_on(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Takes up what a checkpoint has."""
-        self.state = state._replace(in_a_row=jnp.zeros((), jnp.int32))
+        if self.settings.on_nonfinite != "skip":
+            state = state._replace(in_a_row=jnp.zeros((), jnp.int32))
+        self.state = state
         self.step, self.seconds, self.rollbacks = meta["step"], meta["seconds"], meta["rollbacks"]
         self.loss, self.counted, self.since = meta["loss"], meta["counted"], tuple(meta["since"])
 

@@ -4,7 +4,7 @@
     update, state = tx.update(gradient, state, parameters)
     parameters += update
 
-A step whose loss or gradient is not finite changes nothing but its count.
+A step whose loss, gradient or new parameters are not finite changes nothing but its count.
 """
 
 from collections.abc import Callable
@@ -67,6 +67,7 @@ def start(task: Task, tx: optax.GradientTransformation, seed: int = 0) -> TrainS
     opt_state = jax.tree.map(jnp.copy, jax.jit(tx.init)(params))
     params = jax.tree.map(jnp.copy, params)
     none, never, nowhere = (jnp.zeros((), jnp.int32) for _ in range(3))  # three arrays: each may be donated
+    rest = jax.tree.map(jnp.copy, rest)  # a model may share what it keeps with others
     return TrainState(params, opt_state, rest, none, never, nowhere, jnp.ones((), jnp.float32))
 
 
@@ -116,6 +117,7 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         # The squares of large gradients overflow: only then is each element looked at.
         finite = jnp.isfinite(value) & jax.lax.cond(jnp.isfinite(norm), lambda: True, lambda: all_finite(gradients))
+        finite &= all_finite([leaf for leaf in jax.tree.leaves((params, rest)) if _is_floating(leaf)])
         going = state.in_a_row < give_up
         new, old = (params, opt_state, rest), (state.params, state.opt_state, state.rest)
         params, opt_state, rest = jax.tree.map(lambda a, b: jnp.where(finite & going, a, b), new, old)
@@ -125,6 +127,10 @@ def make_step(
         return state, Seen(value.astype(jnp.float32), norm)
 
     return step
+
+
+def _is_floating(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def _loss(task: Parts, accumulate: int, compute_dtype: Any) -> Callable[..., Any]:

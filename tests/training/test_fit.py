@@ -21,7 +21,7 @@ from jaxopt_lectures.tasks.task import Examples, Unfit
 from jaxopt_lectures.training.checkpoints import Unreadable
 from tests.training.test_batches import Source
 from tests.training.test_program import numbers, same
-from tests.training.tiny import COUNT, KEEPING, TASK, plane, poisoned
+from tests.training.tiny import COUNT, KEEPING, TASK, Keeping, plane, poisoned
 
 ONE_WAY = {"way": "loop", "eval_every": 10}
 
@@ -138,6 +138,12 @@ def test_the_same_call_again_takes_no_step(tmp_path):
     assert (tmp_path / "history.jsonl").read_bytes() == before
 
 
+def test_fewer_steps_than_there_are(tmp_path):
+    trained(steps=20, folder=tmp_path)
+    with pytest.warns(UserWarning, match="the run has 20 steps already, 10 were asked for"):
+        assert int(trained(steps=10, folder=tmp_path).state.step) == 20
+
+
 def test_a_run_that_reached_its_target_stays_there(tmp_path):
     stop = jol.Stop(target=0.5)
     first = trained(steps=500, folder=tmp_path, stop=stop)
@@ -181,6 +187,57 @@ def test_the_last_three_and_the_best_are_kept(tmp_path):
     assert len(kept(tmp_path)) == 4
     assert kept(tmp_path)[0] == 20
     assert kept(tmp_path)[-1] == 80
+
+
+def test_the_best_is_kept_by_a_run_that_is_gone_on_with(tmp_path):
+    tx = jol.sgd(lambda count: jnp.where(count < 20, 0.02, -0.005))
+    for steps in (20, 50, 80):
+        trained(steps=steps, folder=tmp_path, tx=tx)
+    assert kept(tmp_path)[0] == 20
+
+
+def test_what_a_kill_leaves_half_written_is_no_part_of_the_folder(tmp_path):
+    for name in (".probe.17", ".run.json.17", ".history.jsonl.18"):
+        (tmp_path / name).write_text("{")
+    assert trained(steps=10, folder=tmp_path).ended == "steps"
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_half_a_line_of_the_history_hides_no_other(tmp_path):
+    trained(folder=tmp_path)
+    path = tmp_path / "history.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:20], lines[2]]) + "\n")
+    assert trained(folder=tmp_path).step.tolist() == [10, 30]
+
+
+def test_a_replicated_run_is_gone_on_with(tmp_path):
+    """Parameters on all devices, counts on none in particular: so they are after a checkpoint, too."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def model(seed):
+        made = TASK.model(seed)
+        nnx.update(made, jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), nnx.state(made)))
+        return made
+
+    task = dataclasses.replace(TASK, model=model)
+    whole = trained(task)
+    trained(task, 20, tmp_path)
+    again = trained(task, 30, tmp_path)
+    same(whole.state, again.state)
+    for leaf in jax.tree.leaves(again.state.params):
+        assert leaf.sharding.is_equivalent_to(everywhere, leaf.ndim)
+
+
+def test_what_a_model_keeps_is_not_taken_from_others():
+    """A model made of arrays that the user still has: training donates copies."""
+    first = Keeping(0)
+    graph, state = nnx.split(first)
+    task = dataclasses.replace(TASK, model=lambda seed: nnx.merge(graph, state, copy=True))
+    with jax.numpy_dtype_promotion("standard"):
+        same(trained(task, 10).state, trained(task, 10).state)
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
 def tear(folder, step):
@@ -431,7 +488,24 @@ def test_nothing_but_nans_ends_the_skipping():
     same(history.state.params, nnx.state(TASK.model(0), nnx.Param))
 
 
-def rough(row, above):
+def test_nothing_but_nans_end_it_at_the_same_step_in_parts(tmp_path):
+    task = dataclasses.replace(TASK, loss=lambda m, x, y: jnp.mean(m(x)) * jnp.nan)
+    trained(task, 50, tmp_path, on_nonfinite="skip")
+    history = trained(task, 1000, tmp_path, on_nonfinite="skip")
+    assert (history.ended, int(history.state.step)) == ("nonfinite", 100)
+    again = trained(task, 1000, tmp_path, on_nonfinite="skip")
+    assert (again.ended, int(again.state.step)) == ("nonfinite", 100)
+
+
+def test_an_update_that_overflows_is_no_step():
+    """The gradient, 1e20 and less, is finite; what is added to the weights is not."""
+    task = dataclasses.replace(TASK, loss=lambda m, x, y: 1e20 * jnp.mean(m(x)))
+    history = trained(task, 20, tx=jol.sgd(1e25))
+    assert history.ended == "nonfinite"
+    same(history.state.params, nnx.state(TASK.model(0), nnx.Param))
+
+
+def rough(above):
     """Not finite where the weights are large: smaller steps get by."""
 
     def loss(model, x, y):
@@ -443,7 +517,7 @@ def rough(row, above):
 
 def test_rollback_goes_back_with_smaller_steps_and_another_order(tmp_path):
     tx = jol.sgd(1.5)
-    task = rough(0, 6.0)
+    task = rough(6.0)
     assert trained(task, 60, tx=tx).ended == "nonfinite"
     history = trained(task, 60, tmp_path, tx=tx, on_nonfinite="rollback")
     assert history.ended == "steps"
@@ -455,6 +529,34 @@ def test_rollback_goes_back_with_smaller_steps_and_another_order(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [line for line in lines if "event" in line] == history.events
     assert [line for line in lines if "event" not in line] == history.records
+
+
+def test_no_clock_and_no_kill_decides_what_rollback_does(tmp_path):
+    """Checkpoints at looks alone; where a run went back is noted before it goes on."""
+    tx, task = jol.sgd(1.5), rough(6.0)
+    whole = trained(task, 60, tmp_path / "whole", tx=tx, on_nonfinite="rollback", checkpoint_seconds=1e9)
+    again = trained(task, 60, tmp_path / "again", tx=tx, on_nonfinite="rollback", checkpoint_seconds=0)
+    same(whole.state, again.state)
+
+    class Killed(Exception):
+        pass
+
+    def log(record):
+        if record.get("event") == "rollback":
+            raise Killed
+
+    for _ in whole.events:
+        with pytest.raises(Killed):
+            trained(task, 60, tmp_path / "killed", tx=tx, on_nonfinite="rollback", log=log)
+    killed = trained(task, 60, tmp_path / "killed", tx=tx, on_nonfinite="rollback")
+    same(whole.state, killed.state)
+
+
+def test_another_policy_after_a_rollback_keeps_the_smaller_updates(tmp_path):
+    tx, task = jol.sgd(1.5), rough(6.0)
+    first = trained(task, 30, tmp_path, tx=tx, on_nonfinite="rollback")
+    assert float(first.state.scale) < 1
+    assert trained(task, 60, tmp_path, tx=tx).ended == "steps"
 
 
 def test_rollback_gives_up(tmp_path):
