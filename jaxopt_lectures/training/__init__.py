@@ -6,7 +6,7 @@ from jaxopt_lectures.training.evaluation import evaluate
 from jaxopt_lectures.training.fit import fit
 from jaxopt_lectures.training.history import History
 from jaxopt_lectures.training.log import tensorboard
-from jaxopt_lectures.training.program import Seen, TrainState, make_step, start
+from jaxopt_lectures.training.program import TrainState, make_step, start
 from jaxopt_lectures.training.stopping import Stop
 from jaxopt_lectures.training.ways import make_epoch
 
@@ -14,7 +14,6 @@ __all__ = [
     "Batches",
     "Chunk",
     "History",
-    "Seen",
     "Stop",
     "TrainState",
     "Unreadable",

@@ -1,4 +1,4 @@
-"""The metric of a model, at the weights that its optimizer wants evaluated."""
+"""The metric of a model, at the weights that its optimizer wants evaluated; the length of its gradient."""
 
 import functools
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
-from jaxopt_lectures.core.transformation import eval_params
+from jaxopt_lectures.core.transformation import eval_params, gradient_point
 from jaxopt_lectures.tasks.task import Data, Task
 from jaxopt_lectures.training.parts import parts
-from jaxopt_lectures.training.program import TrainState
+from jaxopt_lectures.training.program import TrainState, batch_loss
 
 
 def evaluate(
@@ -49,3 +50,15 @@ def metric(task: Task) -> Callable[[Any, Any, Any, Any], jax.Array]:
 def weights_of(state: TrainState) -> Any:
     """The weights to evaluate."""
     return eval_params(state.opt_state, state.params)
+
+
+def gradient_norm(task: Task, accumulate: int, compute_dtype: Any) -> Callable[[TrainState, Any, Any], jax.Array]:
+    """The length of a batch's gradient, where the optimizer wants it taken, as a compiled function `(state, x, y)`."""
+    loss = batch_loss(task, accumulate, compute_dtype)
+
+    def norm(state: TrainState, x: Any, y: Any) -> jax.Array:
+        point = gradient_point(state.opt_state, state.params)
+        gradient, _ = jax.grad(loss, has_aux=True)(point, state.rest, x, y)
+        return optax.tree.norm(gradient)
+
+    return jax.jit(norm)

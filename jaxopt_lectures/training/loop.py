@@ -12,16 +12,16 @@ import optax
 
 from jaxopt_lectures.tasks.task import Data, Task
 from jaxopt_lectures.terminal.interrupts import Interrupts
-from jaxopt_lectures.training.batches import Batches
-from jaxopt_lectures.training.evaluation import metric, weights_of
+from jaxopt_lectures.training.batches import Batches, Chunk
+from jaxopt_lectures.training.evaluation import gradient_norm, metric, weights_of
 from jaxopt_lectures.training.history import Ended, History
 from jaxopt_lectures.training.hyperparams import scheduled
 from jaxopt_lectures.training.keeper import Keeper
 from jaxopt_lectures.training.log import Silent
 from jaxopt_lectures.training.parts import parts
-from jaxopt_lectures.training.program import TrainState, make_step
+from jaxopt_lectures.training.program import TrainState, is_fine, make_step, skipped
 from jaxopt_lectures.training.settings import Settings
-from jaxopt_lectures.training.ways import fastest, make_epoch, warmed
+from jaxopt_lectures.training.ways import fastest, first_lost, make_epoch, warmed
 
 _PATIENCE = 100
 """Steps in a row that are skipped before training ends."""
@@ -49,19 +49,14 @@ class Loop:
         self.task, self.tx, self.data, self.settings, self.state = task, tx, data, settings, state
         self.history, self.keeper, self.display, self.interrupts = history, keeper, display, interrupts
         self.step, self.seconds, self.rollbacks, self.pace = 0, 0.0, 0, 1
-        self.planned, self.loss, self.counted, self.since = 0, 0.0, 0, (0, 0.0)
+        self.in_a_row, self.planned, self.loss, self.counted, self.since = 0, 0, 0.0, 0, (0, 0.0)
         if keeper and keeper.found:
             history.records, history.events = keeper.looked()
             self._go_on(*keeper.found)
-        self.give_up = _PATIENCE if settings.on_nonfinite == "skip" else 1
-        self.one = make_step(
-            task,
-            tx,
-            accumulate=settings.accumulate,
-            compute_dtype=settings.compute_dtype,
-            give_up=self.give_up,
-            scaled=settings.on_nonfinite == "rollback" or self.rollbacks > 0,
-        )
+        options = settings.accumulate, settings.compute_dtype
+        scaled = settings.on_nonfinite == "rollback" or self.rollbacks > 0
+        self.one = make_step(task, tx, accumulate=options[0], compute_dtype=options[1], guard=False, scaled=scaled)
+        self.norm, self.is_fine = gradient_norm(task, *options), jax.jit(is_fine)
         self.validation = tuple(jnp.asarray(part) for part in data.validation)
 
     def run(self) -> History:
@@ -73,7 +68,7 @@ class Loop:
                 history.ended = "steps"
                 if self.step > total:
                     warnings.warn(f"the run has {self.step} steps already, {total} were asked for", stacklevel=3)
-            elif int(self.state.in_a_row) >= self.give_up:
+            elif self.in_a_row >= _PATIENCE:
                 history.ended = "nonfinite"
             elif history.records and history.records[-1]["step"] == self.step:
                 history.ended = self._reason()
@@ -101,27 +96,34 @@ class Loop:
         self.planned = self._next(after) if after < self.settings.steps else 0
         if self.planned:
             self.batches.prepare(after, self.planned)
-        began = time.perf_counter()
-        self.state, looked = self.epoch(self.state, chunk)
-        told = looked, self.state.step, self.state.skipped, self.state.in_a_row
-        seen, done, skipped, in_a_row = jax.device_get(told)
+        began, before = time.perf_counter(), jax.tree.map(jnp.copy, self.state)
+        self.state, losses = self.epoch(self.state, chunk)
+        losses, fine = jax.device_get((losses, self.is_fine(self.state)))
+        losses, lost = losses[:steps], None
+        if not (fine and np.isfinite(losses).all()):
+            taken, self.state = first_lost(self.epoch, self.is_fine, before, chunk, losses)
+            losses, lost = losses[:taken], losses[taken]
         took = time.perf_counter() - began
-        taken, self.step = int(done) - self.step, int(done)
         self.seconds += took
-        self._set_pace(took / max(taken, 1))
-        losses = seen.loss[:taken]
-        losses = losses[np.isfinite(losses)]
-        self.loss, self.counted = self.loss + float(np.sum(losses, dtype=float)), self.counted + len(losses)
-        self.display.advance(self.step, float(seen.loss[taken - 1]), taken / took)
-        if in_a_row >= self.give_up:
-            self._met_nonfinite(seen.loss[taken - 1], seen.gradient_norm[taken - 1])
+        self._count(losses, took)
+        if lost is None:
+            self._set_pace(took / steps)
+        elif self._lost(float(lost)):
             return
         if self.step % self.settings.eval_every == 0 or self.step == self.settings.steps:
-            self._look(float(seen.gradient_norm[taken - 1]), int(skipped))
+            self._look(chunk)
         if self.history.ended is None and self.interrupts.heard:
             self.history.ended = "interrupted"
         if self.history.ended is None and self.keeper and self._is_due():
             self._save(self._metric_now())
+
+    def _count(self, losses: np.ndarray, took: float) -> None:
+        """Takes note of steps that were taken."""
+        self.step += len(losses)
+        self.loss, self.counted = self.loss + float(np.sum(losses, dtype=float)), self.counted + len(losses)
+        if len(losses):
+            self.in_a_row = 0
+            self.display.advance(self.step, float(losses[-1]), len(losses) / took)
 
     def _is_due(self) -> bool:
         """Whether it is time for a checkpoint. Where one may have to go back to it, no clock decides where that is."""
@@ -130,19 +132,21 @@ class Loop:
             return self._metric_now() is not None
         return self.keeper.is_due(self.settings.checkpoint_seconds)
 
-    def _look(self, gradient_norm: float, skipped: int) -> None:
+    def _look(self, chunk: Chunk) -> None:
         """Takes the metric, and keeps it with what was seen since the last look."""
         value = float(metric(self.task)(weights_of(self.state), self.state.rest, *self.validation))
+        last = chunk.rows[max(chunk.steps - 1, 0)]
+        norm, skips = float(self.norm(self.state, *(part[last] for part in chunk.examples))), int(self.state.skipped)
         steps, seconds = self.step - self.since[0], self.seconds - self.since[1]
         record = {
             "step": self.step,
             "loss": self.loss / self.counted if self.counted else math.nan,
             "metric": value,
-            "gradient_norm": gradient_norm,
-            "skipped": skipped,
+            "gradient_norm": norm,
+            "skipped": skips,
             "seconds": self.seconds,
             "steps_per_second": steps / seconds,
-            **scheduled(self.tx, self.state.opt_state, self.step - skipped),
+            **scheduled(self.tx, self.state.opt_state, self.step - skips),
         }
         self.loss, self.counted, self.since = 0.0, 0, (self.step, self.seconds)
         self.history.records.append(record)
@@ -154,10 +158,14 @@ class Loop:
             return "steps"
         return self.settings.stop.reason(self.task, self.history.records, self.seconds)
 
-    def _met_nonfinite(self, loss: float, norm: float) -> None:
-        """A step, or too many in a row, that changed nothing: end, or go back."""
-        what = f"loss {loss:.4g}, gradient {norm:.4g}"
-        bad = self.step - 1
+    def _lost(self, loss: float) -> bool:
+        """The next step would lose the parameters: leave it out, or (True) end or go back."""
+        what, bad = f"loss {loss:.4g}" if not math.isfinite(loss) else "an update that is not finite", self.step
+        self.planned, self.pace, self.in_a_row = 0, 1, self.in_a_row + 1
+        if self.settings.on_nonfinite == "skip":
+            self.state, self.step = skipped(self.state), self.step + 1
+            if self.in_a_row < _PATIENCE:
+                return False
         if self.settings.on_nonfinite == "rollback" and self.rollbacks < _ROLLBACKS and self.keeper:
             found, seconds = self.keeper.roll_back(self.state, self.rollbacks + 1), self.seconds
             if found is not None:
@@ -169,22 +177,15 @@ class Loop:
                 self.keeper.rewrite(found[1]["lines"], self.history.events)
                 factor = 0.5**self.rollbacks
                 self._event("rollback", f"{what} at step {bad}; back to {self.step}, updates times {factor:g}")
-                return
-        if self.settings.on_nonfinite != "skip":
-            # Whoever goes on from here meets the same batch.
-            one = jnp.ones((), jnp.int32)
-            self.state = self.state._replace(
-                step=self.state.step - one, skipped=self.state.skipped - one, in_a_row=self.state.in_a_row - one
-            )
-            self.step = bad
+                return True
         self._event("nonfinite", f"{what} at step {bad}")
         self.history.ended = "nonfinite"
+        return True
 
     def _go_on(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Takes up what a checkpoint has."""
-        if self.settings.on_nonfinite != "skip":
-            state = state._replace(in_a_row=jnp.zeros((), jnp.int32))
         self.state = state
+        self.in_a_row = meta["in_a_row"] if self.settings.on_nonfinite == "skip" else 0
         self.step, self.seconds, self.rollbacks = meta["step"], meta["seconds"], meta["rollbacks"]
         self.loss, self.counted, self.since = meta["loss"], meta["counted"], tuple(meta["since"])
 
@@ -192,7 +193,7 @@ class Loop:
         """Begins a checkpoint; where it cannot be written, training goes on, and the last good one stays."""
         assert self.keeper is not None
         meta: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "rollbacks": self.rollbacks}
-        meta |= {"loss": self.loss, "counted": self.counted, "since": list(self.since)}
+        meta |= {"in_a_row": self.in_a_row, "loss": self.loss, "counted": self.counted, "since": list(self.since)}
         self._check_saved(self.keeper.save(self.state, meta, metric))
 
     def _check_saved(self, error: str | None) -> None:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lectures.training.batches import Chunk
-from jaxopt_lectures.training.program import Seen, Step, TrainState
+from jaxopt_lectures.training.program import Step, TrainState
 
 Way = Literal["loop", "single"]
-Epoch = Callable[[TrainState, Chunk], tuple[TrainState, Seen]]
+Epoch = Callable[[TrainState, Chunk], tuple[TrainState, jax.Array]]
 
 _LARGE = 0.02
 """Seconds of a step above which calling it costs nothing: a call takes 0.1 ms."""
@@ -28,18 +28,18 @@ _ROUNDS = 3
 
 
 class _Carry(NamedTuple):
-    """What goes through many steps: the `state`, what was `seen`, one entry a step, and how many there were."""
+    """What goes through many steps: the `state`, the `losses`, one entry a step, and how many there were."""
 
     state: TrainState
-    seen: Seen
+    losses: jax.Array
     index: jax.Array
 
 
 def make_epoch(step: Step, way: Way = "loop") -> Epoch:
-    """Many steps: `(state, chunk) -> (state, seen)`, compiled, the state donated.
+    """Many steps: `(state, chunk) -> (state, losses)`, compiled, the state donated.
 
-    `seen` has an entry for each row of the chunk; those of its first `chunk.steps` are meant. A chunk of another number
-    of steps compiles nothing.
+    `losses` has an entry for each row of the chunk; those of its first `chunk.steps` are meant. A chunk of another
+    number of steps compiles nothing.
 
     Args:
       step: what `make_step` gives.
@@ -51,28 +51,26 @@ def make_epoch(step: Step, way: Way = "loop") -> Epoch:
 
     def one(carry: _Carry, examples: Any, rows: jax.Array) -> _Carry:
         x, y = (part[rows[carry.index]] for part in examples)
-        state, seen = step(carry.state, x, y)
-        record = jax.tree.map(lambda entries, entry: entries.at[carry.index].set(entry), carry.seen, seen)
-        return _Carry(state, record, carry.index + 1)
+        state, loss = step(carry.state, x, y)
+        return _Carry(state, carry.losses.at[carry.index].set(loss), carry.index + 1)
 
     def many(carry: _Carry, examples: Any, rows: jax.Array, steps: jax.Array) -> _Carry:
         return jax.lax.fori_loop(0, steps, lambda _, carry: one(carry, examples, rows), carry)
 
     def begin(state: TrainState, chunk: Chunk) -> _Carry:
-        seen = Seen(*(jnp.zeros(len(chunk.rows), jnp.float32) for _ in Seen._fields))
-        return _Carry(state, seen, jnp.zeros((), jnp.int32))
+        return _Carry(state, jnp.zeros(len(chunk.rows), jnp.float32), jnp.zeros((), jnp.int32))
 
     if way == "loop":
         compiled = jax.jit(many, donate_argnums=0)
 
-        def loop(state: TrainState, chunk: Chunk) -> tuple[TrainState, Seen]:
+        def loop(state: TrainState, chunk: Chunk) -> tuple[TrainState, jax.Array]:
             return compiled(begin(state, chunk), chunk.examples, chunk.rows, np.int32(chunk.steps))[:2]
 
         return loop
     if way == "single":
         program = jax.jit(one, donate_argnums=0)
 
-        def single(state: TrainState, chunk: Chunk) -> tuple[TrainState, Seen]:
+        def single(state: TrainState, chunk: Chunk) -> tuple[TrainState, jax.Array]:
             carry = begin(state, chunk)
             for _ in range(chunk.steps):
                 carry = program(carry, chunk.examples, chunk.rows)
@@ -80,6 +78,37 @@ def make_epoch(step: Step, way: Way = "loop") -> Epoch:
 
         return single
     raise ValueError(f"way must be 'loop' or 'single', got {way!r}")
+
+
+def first_lost(
+    epoch: Epoch, is_fine: Callable[[TrainState], jax.Array], before: TrainState, chunk: Chunk, losses: np.ndarray
+) -> tuple[int, TrainState]:
+    """How many steps of the chunk are good, and the state after them: the next would lose it, or has no finite loss.
+
+    Nothing guards the single step, which would cost each of them; the chunk is taken again from its beginning, and ends
+    earlier. It is the same program, so what is good has the bits that it would have had.
+
+    Args:
+      epoch: what `make_epoch` gives.
+      is_fine: whether a state is good.
+      before: the state before the chunk.
+      chunk: the batches.
+      losses: of its steps, (steps,).
+    """
+
+    def after(steps: int) -> TrainState:
+        copy = jax.tree.map(jnp.copy, before)
+        return epoch(copy, chunk._replace(steps=steps))[0] if steps else copy
+
+    infinite = np.flatnonzero(~np.isfinite(losses))
+    good, lost = 0, int(infinite[0]) if len(infinite) else len(losses)
+    state = after(lost)
+    if lost < len(losses) and is_fine(state):
+        return lost, state
+    while lost - good > 1:
+        middle = (good + lost) // 2
+        good, lost = (middle, lost) if is_fine(after(middle)) else (good, middle)
+    return good, after(good)
 
 
 def fastest(step: Step, state: TrainState, chunk: Chunk, steps: int) -> tuple[Way, Epoch, dict[Way, float]]:

@@ -13,8 +13,9 @@ from flax import nnx
 import jaxopt_lectures as jol
 from jaxopt_lectures.tasks.task import Examples
 from jaxopt_lectures.training.batches import Chunk, deal
-from jaxopt_lectures.training.program import TrainState, make_step, start
-from jaxopt_lectures.training.ways import fastest, make_epoch
+from jaxopt_lectures.training.evaluation import gradient_norm
+from jaxopt_lectures.training.program import TrainState, is_fine, make_step, start
+from jaxopt_lectures.training.ways import fastest, first_lost, make_epoch
 from tests.training.tiny import BATCH, COUNT, KEEPING, TASK, plane
 
 DATA = plane().train
@@ -53,12 +54,14 @@ def test_a_step_is_gradient_update_and_addition():
 
     step = jax.jit(make_step(TASK, tx))
     for count in range(1, 4):
-        state, seen = step(state, X, Y)
+        before = state
+        state, loss = step(state, X, Y)
         params, opt_state, value, norm = by_hand(params, opt_state)
         # One program computes a norm beside the rest and one does not: a rounding or two of float32 apart.
         for mine, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
-        np.testing.assert_allclose([seen.loss, seen.gradient_norm], [value, norm], rtol=1e-6)
+        np.testing.assert_allclose(loss, value, rtol=1e-6)
+        np.testing.assert_allclose(gradient_norm(TASK, 1, None)(before, X, Y), norm, rtol=1e-5)
         assert state.step == count
         assert state.skipped == 0
 
@@ -70,14 +73,14 @@ def test_many_steps_are_single_steps(way):
         state, dealt, losses = start(KEEPING, tx), chunk(20), []
         step = jax.jit(make_step(KEEPING, tx))
         for rows in dealt.rows[:20]:
-            state, seen = step(state, dealt.examples.x[rows], dealt.examples.y[rows])
-            losses.append(seen.loss)
-        many, seen = make_epoch(make_step(KEEPING, tx), way)(start(KEEPING, tx), dealt)
+            state, loss = step(state, dealt.examples.x[rows], dealt.examples.y[rows])
+            losses.append(loss)
+        many, found = make_epoch(make_step(KEEPING, tx), way)(start(KEEPING, tx), dealt)
     assert many.step == 20
-    np.testing.assert_array_equal(seen.loss[20:], 0)
+    np.testing.assert_array_equal(found[20:], 0)
     # Other programs round differently: 20 steps of Adam at 0.01 part by a share of 20 * 0.01 at most where a gradient
     # is as small as its rounding, elsewhere by roundings.
-    np.testing.assert_allclose(seen.loss[:20], losses, rtol=1e-4)
+    np.testing.assert_allclose(found[:20], losses, rtol=1e-4)
     for mine, theirs in zip(jax.tree.leaves(many.params), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
     keys = [part for part in jax.tree.leaves(many.rest) if jnp.issubdtype(part.dtype, jnp.unsignedinteger)]
@@ -117,11 +120,10 @@ def test_the_faster_way_is_taken_and_the_state_is_not():
 def test_accumulation_is_the_whole_batch():
     """The mean of means of equal parts; apart by the rounding of sums of eight numbers."""
     tx = jol.sgd(0.1)
-    whole, seen = make_step(TASK, tx)(start(TASK, tx), X, Y)
+    whole, loss = make_step(TASK, tx)(start(TASK, tx), X, Y)
     for parts in (2, 8):
-        state, looked = make_step(TASK, tx, accumulate=parts)(start(TASK, tx), X, Y)
-        np.testing.assert_allclose(looked.loss, seen.loss, rtol=8 * 1.2e-7)
-        np.testing.assert_allclose(looked.gradient_norm, seen.gradient_norm, rtol=1e-5)
+        state, mean = make_step(TASK, tx, accumulate=parts)(start(TASK, tx), X, Y)
+        np.testing.assert_allclose(mean, loss, rtol=8 * 1.2e-7)
         for mine, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole.params), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
     with pytest.raises(ValueError, match="a batch of 8 cannot be cut into accumulate=3 equal parts"):
@@ -142,8 +144,8 @@ def test_narrow_computation_keeps_wide_parameters():
     _, exact = make_step(TASK, tx)(first, X, Y)
     state, narrow = make_step(task, tx, compute_dtype="bfloat16")(first, X, Y)
     assert seen["dtypes"] == {jnp.dtype("bfloat16")}
-    assert narrow.loss.dtype == jnp.float32
-    np.testing.assert_allclose(narrow.loss, exact.loss, rtol=8 * 2**-8)
+    assert narrow.dtype == jnp.float32
+    np.testing.assert_allclose(narrow, exact, rtol=8 * 2**-8)
     for leaf, old in zip(jax.tree.leaves(state.params), jax.tree.leaves(first.params), strict=True):
         assert leaf.dtype == jnp.float32
         assert jnp.any(leaf != old), "1e-4 of a gradient is below a rounding of bfloat16, and not lost"
@@ -158,9 +160,8 @@ def test_what_is_not_finite_leaves_no_trace(card):
     dirty, _ = step(first, X, Y.at[3].set(jnp.nan))
     same(dirty[:3], first[:3])
     for y in (Y, Y.at[0].set(jnp.inf), Y):
-        dirty, seen = step(dirty, X, y)
-        if jnp.isfinite(seen.loss):
-            assert dirty.in_a_row == 0
+        dirty, loss = step(dirty, X, y)
+        if jnp.isfinite(loss):
             clean, _ = step(clean, X, y)
     same(dirty[:3], clean[:3])
     assert (int(dirty.step), int(dirty.skipped), int(clean.step)) == (4, 2, 2)
@@ -169,8 +170,8 @@ def test_what_is_not_finite_leaves_no_trace(card):
 def test_a_finite_loss_with_a_gradient_that_is_not():
     task = dataclasses.replace(TASK, loss=lambda m, x, y: jnp.sum(jnp.sqrt(jnp.maximum(m(x) * 0, 0))))
     first = start(task, jol.sgd(0.1))
-    state, seen = make_step(task, jol.sgd(0.1))(first, X, Y)
-    assert seen.loss == 0
+    state, loss = make_step(task, jol.sgd(0.1))(first, X, Y)
+    assert loss == 0
     assert state.skipped == 1
     same(state.params, first.params)
 
@@ -178,19 +179,48 @@ def test_a_finite_loss_with_a_gradient_that_is_not():
 def test_gradients_whose_square_overflows_are_taken():
     """1e25 is a finite gradient, and Adam's step of it is its rate."""
     task = dataclasses.replace(TASK, loss=lambda m, x, y: 1e25 * jnp.mean(m(x)))
-    state, seen = make_step(task, jol.adam(0.01))(start(task, jol.adam(0.01)), X, Y)
+    state, _ = make_step(task, jol.adam(0.01))(start(task, jol.adam(0.01)), X, Y)
     assert state.skipped == 0
-    assert jnp.isinf(seen.gradient_norm)
 
 
-def test_after_so_many_in_a_row_nothing_happens_any_more():
-    tx = jol.sgd(0.1)
-    step, state = make_step(TASK, tx, give_up=2), start(TASK, tx)
-    for _ in range(3):
-        state, _ = step(state, X, Y * jnp.nan)
-    assert (int(state.step), int(state.skipped), int(state.in_a_row)) == (2, 2, 2)
-    after, _ = step(state, X, Y)
-    same(after, state)
+@pytest.mark.parametrize("row", [0, 3, 40])
+@pytest.mark.parametrize("way", ["loop", "single"])
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_the_first_step_that_would_lose_the_state_is_found(row, way, kind):
+    """From the chunk without a guard: as many steps as are good, and the state after them, to the last bit."""
+
+    def loss(model, x, y):
+        value = jnp.mean((model(x) - jnp.where(y == 7, 0, y)) ** 2)
+        marked = jnp.any(y == 7)
+        if kind == "loss":
+            return value * jnp.where(marked, jnp.inf, 1)
+        return jnp.sqrt(value * jnp.where(marked, 0, 1))  # 0, with a gradient of 0 / 0
+
+    tx, dealt = jol.sgd(0.01), chunk(20)
+    task = dataclasses.replace(TASK, loss=loss)
+    epoch = make_epoch(make_step(task, tx, guard=False), way)
+    marked = dealt._replace(examples=Examples(dealt.examples.x, dealt.examples.y.at[row].set(7.0)))
+    first = next(step for step in range(20) if row in dealt.rows[step])
+    good, _ = epoch(start(task, tx), marked._replace(steps=first))
+    state, losses = epoch(start(task, tx), marked)
+    assert is_fine(good)
+    assert not is_fine(state)
+    taken, found = first_lost(epoch, jax.jit(is_fine), start(task, tx), marked, np.asarray(losses[:20]))
+    assert taken == first
+    same(found, good)
+
+
+def test_a_state_is_fine_or_not():
+    state = start(TASK, optax.contrib.reduce_on_plateau(0.5, 3))
+    assert is_fine(state), "an optimizer may begin with an infinite best value"
+    bad = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.inf), state.params)
+    assert not is_fine(state._replace(params=bad))
+    adam = start(TASK, jol.adam(0.1))
+    assert not is_fine(
+        adam._replace(
+            opt_state=jax.tree.map(lambda leaf: leaf * jnp.nan, adam.opt_state._replace(count=jnp.float32(0)))
+        )
+    )
 
 
 def test_the_gradient_is_taken_where_the_optimizer_wants_it():
@@ -223,8 +253,6 @@ def test_bad_input():
         make_step(TASK, jol.adam)
     with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
         make_step(TASK, jol.adam(0.1), accumulate=0)
-    with pytest.raises(TypeError, match="give_up must be an integer"):
-        make_step(TASK, jol.adam(0.1), give_up=1.5)
 
 
 def test_states_are_trees_that_may_be_donated():
