@@ -21,13 +21,13 @@ from jaxopt_lectures.training.log import Silent
 from jaxopt_lectures.training.parts import parts
 from jaxopt_lectures.training.program import TrainState, is_fine, make_step, skipped
 from jaxopt_lectures.training.settings import Settings
-from jaxopt_lectures.training.ways import fastest, first_lost, make_epoch, warmed
+from jaxopt_lectures.training.ways import copied, fastest, first_lost, make_epoch, warmed
 
 _PATIENCE = 100
 """Steps in a row that are skipped before training ends."""
 _ROLLBACKS = 10
 """Times that training goes back before it ends."""
-_CHUNK = 0.25
+_CHUNK = 0.5
 """Seconds between two moments at which Python has a say."""
 
 
@@ -96,7 +96,7 @@ class Loop:
         self.planned = self._next(after) if after < self.settings.steps else 0
         if self.planned:
             self.batches.prepare(after, self.planned)
-        began, before = time.perf_counter(), jax.tree.map(jnp.copy, self.state)
+        began, before = time.perf_counter(), copied(self.state)
         self.state, losses = self.epoch(self.state, chunk)
         losses, fine = jax.device_get((losses, self.is_fine(self.state)))
         losses, lost = losses[:steps], None

@@ -80,6 +80,12 @@ def make_epoch(step: Step, way: Way = "loop") -> Epoch:
     raise ValueError(f"way must be 'loop' or 'single', got {way!r}")
 
 
+@jax.jit
+def copied(state: TrainState) -> TrainState:
+    """A state that may be donated without the loss of this one; one program, as there may be a thousand arrays."""
+    return jax.tree.map(jnp.copy, state)
+
+
 def first_lost(
     epoch: Epoch, is_fine: Callable[[TrainState], jax.Array], before: TrainState, chunk: Chunk, losses: np.ndarray
 ) -> tuple[int, TrainState]:
@@ -97,8 +103,7 @@ def first_lost(
     """
 
     def after(steps: int) -> TrainState:
-        copy = jax.tree.map(jnp.copy, before)
-        return epoch(copy, chunk._replace(steps=steps))[0] if steps else copy
+        return epoch(copied(before), chunk._replace(steps=steps))[0] if steps else copied(before)
 
     infinite = np.flatnonzero(~np.isfinite(losses))
     good, lost = 0, int(infinite[0]) if len(infinite) else len(losses)
@@ -146,7 +151,7 @@ def warmed(run: Epoch, state: TrainState, chunk: Chunk) -> float:
 
 def _seconds(run: Epoch, state: TrainState, chunk: Chunk) -> float:
     """How long a copy of the state trains for that chunk."""
-    copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+    copy = jax.block_until_ready(copied(state))
     began = time.perf_counter()
     jax.block_until_ready(run(copy, chunk))
     return time.perf_counter() - began
