@@ -38,7 +38,7 @@ def mlp():
 TASKS = {
     "MLP": (mlp, 6000),
     "CNN": (lambda: tasks.get("digits_cnn"), 600),
-    "transformer": (lambda: tasks.get("characters_transformer"), 150),
+    "transformer": (lambda: tasks.get("characters_transformer"), 400),
 }
 """Name -> the task, and how many steps are timed."""
 
@@ -179,7 +179,7 @@ def with_metric(task, run):
     return both
 
 
-def steps_a_second(rounds=7):
+def steps_a_second(rounds=5):
     """The training loops in turn."""
     found = {}
     for name, (make, steps) in TASKS.items():
@@ -252,7 +252,7 @@ def compilations():
     return found
 
 
-def checkpoints(rounds=5, steps=60_000):
+def checkpoints(rounds=3, steps=60_000):
     """What a checkpoint every two seconds costs: seconds with over seconds without, in turn."""
     task, ratios = mlp(), []
     for index in range(rounds):

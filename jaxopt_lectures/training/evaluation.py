@@ -53,10 +53,11 @@ def weights_of(state: TrainState) -> Any:
 
 
 def gradient_norm(task: Task, accumulate: int, compute_dtype: Any) -> Callable[[TrainState, Any, Any], jax.Array]:
-    """The length of a batch's gradient, where the optimizer wants it taken, as a compiled function `(state, x, y)`."""
+    """The length of a batch's gradient, where the optimizer wants it taken: a compiled `(state, examples, rows)`."""
     loss = batch_loss(task, accumulate, compute_dtype)
 
-    def norm(state: TrainState, x: Any, y: Any) -> jax.Array:
+    def norm(state: TrainState, examples: Any, rows: jax.Array) -> jax.Array:
+        x, y = (part[rows] for part in examples)
         point = gradient_point(state.opt_state, state.params)
         gradient, _ = jax.grad(loss, has_aux=True)(point, state.rest, x, y)
         return optax.tree.norm(gradient)

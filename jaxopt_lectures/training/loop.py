@@ -135,8 +135,8 @@ class Loop:
     def _look(self, chunk: Chunk) -> None:
         """Takes the metric, and keeps it with what was seen since the last look."""
         value = float(metric(self.task)(weights_of(self.state), self.state.rest, *self.validation))
-        last = chunk.rows[max(chunk.steps - 1, 0)]
-        norm, skips = float(self.norm(self.state, *(part[last] for part in chunk.examples))), int(self.state.skipped)
+        rows = np.asarray(chunk.rows)[chunk.steps - 1]
+        norm, skips = float(self.norm(self.state, chunk.examples, rows)), int(self.state.skipped)
         steps, seconds = self.step - self.since[0], self.seconds - self.since[1]
         record = {
             "step": self.step,

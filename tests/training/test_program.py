@@ -61,7 +61,7 @@ def test_a_step_is_gradient_update_and_addition():
         for mine, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(loss, value, rtol=1e-6)
-        np.testing.assert_allclose(gradient_norm(TASK, 1, None)(before, X, Y), norm, rtol=1e-5)
+        np.testing.assert_allclose(gradient_norm(TASK, 1, None)(before, (X, Y), np.arange(BATCH)), norm, rtol=1e-5)
         assert state.step == count
         assert state.skipped == 0
 
