@@ -1,5 +1,7 @@
 """Checkpoints of a run: orbax writes and deletes them, this names their leaves and reads them back with their types."""
 
+import math
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, larger_is_better: bool) -> None:
         self.folder, self._told = folder.absolute(), False
+        self._worst = -sys.float_info.max if larger_is_better else sys.float_info.max
         best = managers.BestN(
             get_metric_fn=lambda metrics: metrics["metric"],
             reverse=not larger_is_better,
@@ -48,17 +51,21 @@ class Checkpoints:
         Args:
           state: a tree of arrays; it may be donated as soon as this returns.
           meta: what JSON can tell, `step` among it.
-          metric: to be the best by.
+          metric: to be the best by; the worst that there is where it is None or not finite.
 
         Raises:
           OSError: it could not be begun.
         """
-        leaves = {f"{i:06}": jnp.copy(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
-        meta = meta | {"leaves": described(state)}
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
-        metrics = None if metric is None or metric != metric else {"metric": metric}
+        leaves = [_data(leaf) for leaf in jax.tree.leaves(state)]
+        together = _lie_together(leaves)
+        arrays = _packed(leaves) if together else {f"{i:06}": jnp.copy(leaf) for i, leaf in enumerate(leaves)}
+        meta = meta | {"leaves": described(state), "packed": together}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
+        known = metric is not None and math.isfinite(metric)
         try:
-            self.manager.save(meta["step"], args=arguments, metrics=metrics, force=True)
+            self.manager.save(
+                meta["step"], args=arguments, metrics={"metric": metric if known else self._worst}, force=True
+            )
         except ValueError as error:  # what tensorstore makes of a full disk
             raise OSError(_first_line(error)) from error
 
@@ -99,7 +106,7 @@ class Checkpoints:
             try:
                 meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
                 _check_same(meta["leaves"], described(like), step)
-                state = self._read(step, like)
+                state = self._read(step, like, meta["packed"])
             except Unreadable:
                 raise
             except Exception as error:  # whatever a torn file makes of the readers
@@ -122,12 +129,14 @@ class Checkpoints:
             if not self._told:
                 warnings.warn(f"a checkpoint could not be written: {_first_line(error)}", stacklevel=2)
 
-    def _read(self, step: int, like: Any) -> Any:
+    def _read(self, step: int, like: Any, packed: bool) -> Any:
         leaves, treedef = jax.tree.flatten(like)
-        shapes = {f"{i:06}": _shape(_data(leaf)) for i, leaf in enumerate(leaves)}
+        data = [_data(leaf) for leaf in leaves]
+        shapes = jax.eval_shape(_packed, data) if packed else {f"{i:06}": _shape(leaf) for i, leaf in enumerate(data)}
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
         found = self.manager.restore(step, args=arguments)["state"]
-        return treedef.unflatten([_as_before(found[f"{i:06}"], leaf) for i, leaf in enumerate(leaves)])
+        parts = _unpacked(found, data) if packed else [found[name] for name in sorted(found)]
+        return treedef.unflatten([_as_before(part, leaf) for part, leaf in zip(parts, leaves, strict=True)])
 
 
 def described(tree: Any) -> list[str]:
@@ -148,6 +157,29 @@ def _check_same(saved: list[str], mine: list[str], step: int) -> None:
         raise Unreadable(f"the checkpoint of step {step} is of another optimizer or model: only {whose} has {first}")
 
 
+def _lie_together(leaves: list[Any]) -> bool:
+    """Whether all lie on one and the same device."""
+    return len(set().union(*(leaf.sharding.device_set for leaf in leaves))) == 1
+
+
+@jax.jit
+def _packed(leaves: list[Any]) -> dict[str, Any]:
+    """One array for each dtype: a file for each of many small arrays takes longer than to train them."""
+    names = sorted({leaf.dtype.name for leaf in leaves})
+    return {name: jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.dtype.name == name]) for name in names}
+
+
+def _unpacked(arrays: dict[str, Any], leaves: list[Any]) -> list[np.ndarray]:
+    """The parts of packed arrays, of shapes and dtypes like the leaves."""
+    rest = {name: np.asarray(array) for name, array in arrays.items()}
+    parts = []
+    for leaf in leaves:
+        name = leaf.dtype.name
+        parts.append(rest[name][: leaf.size].reshape(leaf.shape))
+        rest[name] = rest[name][leaf.size :]
+    return parts
+
+
 def _is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
@@ -163,8 +195,7 @@ def _shape(leaf: Any) -> Any:
 
 def _as_before(numbers: Any, leaf: Any) -> Any:
     """What was read, as a leaf like that one: a key where it is one, free to go to any device where it is."""
-    if not leaf.committed:
-        numbers = jnp.asarray(np.asarray(numbers))
+    numbers = jax.device_put(numbers, leaf.sharding) if leaf.committed else jnp.asarray(np.asarray(numbers))
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else numbers
 
 
