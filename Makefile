@@ -66,6 +66,7 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.minimize
+	$(BIN)/python -m benchmarks.training
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 -s tests/training/test_kill.py

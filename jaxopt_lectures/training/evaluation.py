@@ -52,6 +52,7 @@ def weights_of(state: TrainState) -> Any:
     return eval_params(state.opt_state, state.params)
 
 
+@functools.lru_cache(maxsize=32)
 def gradient_norm(task: Task, accumulate: int, compute_dtype: Any) -> Callable[[TrainState, Any, Any], jax.Array]:
     """The length of a batch's gradient, where the optimizer wants it taken: a compiled `(state, examples, rows)`."""
     loss = batch_loss(task, accumulate, compute_dtype)
