@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = int(os.environ.get("KILLS", "5"))
-RUNS = {"mlp": ("digits", "loop", "20000"), "cnn": ("digits_cnn", "single", "400")}
+RUNS = {"mlp": ("digits", "loop", "8000"), "cnn": ("digits_cnn", "single", "400")}
 
 
 def started(folder, run):
