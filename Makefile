@@ -69,7 +69,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.training
 
 soak: $(VENV)/.test
-	KILLS=50 $(BIN)/python -m pytest -n 2 -s tests/training/test_kill.py
+	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
