@@ -13,11 +13,13 @@ from tests.training.test_program import CARDS
 from tests.training.tiny import BATCH, COUNT, poisoned
 
 STEPS = 24
-POLICIES = ("skip", "stop", "rollback") if int(os.environ.get("KILLS", "5")) > 5 else ("skip",)
+WHOLE = int(os.environ.get("KILLS", "5")) > 5
+POLICIES = ("skip", "stop", "rollback") if WHOLE else ("skip",)
+CHOSEN = range(0, len(CARDS), 1 if WHOLE else 4)  # the step's own guard meets every card in test_program.py
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("index", range(len(CARDS)), ids=[card.name for card in CARDS])
+@pytest.mark.parametrize("index", CHOSEN, ids=[CARDS[i].name for i in CHOSEN])
 def test_every_card_survives(index, policy, tmp_path):
     """The example that is no number lies elsewhere for each; the state is that of the steps with a guard."""
     card = CARDS[index]

@@ -183,7 +183,7 @@ def test_gradients_whose_square_overflows_are_taken():
     assert state.skipped == 0
 
 
-@pytest.mark.parametrize("row", [0, 3, 40])
+@pytest.mark.parametrize("row", [0, 40])
 @pytest.mark.parametrize("way", ["loop", "single"])
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_the_first_step_that_would_lose_the_state_is_found(row, way, kind):
