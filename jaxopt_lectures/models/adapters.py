@@ -40,7 +40,7 @@ def from_functions(init: Callable[[jax.Array], Any], apply: Callable[..., Any]) 
 
     Args:
       init: key -> parameters, a tree of arrays.
-      apply: (parameters, *inputs) -> what the model gives.
+      apply: `(parameters, *inputs)` -> what the model gives.
     """
     return lambda seed: Applied(init(jax.random.key(seed)), apply)
 
