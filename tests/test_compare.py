@@ -23,6 +23,7 @@ from jaxopt_lectures.models.mlp import MLP
 from jaxopt_lectures.records import environment
 from jaxopt_lectures.tasks.task import Data, Examples, Task
 from jaxopt_lectures.terminal.interrupts import Interrupts
+from tests.training.tiny import Keeping
 
 
 def blobs():
@@ -199,22 +200,8 @@ def test_the_commit_is_only_named_where_this_code_is_tracked(tmp_path):
     assert set(environment.describe()) >= {"python", "jax", "jaxlib", "optax", "flax", "device", "cpus", "date"}
 
 
-class Noisy(nnx.Module):
-    """A model that keeps more than parameters: batch statistics and the key of its dropout."""
-
-    def __init__(self, seed):
-        rngs = nnx.Rngs(seed)
-        self.one = nnx.Linear(2, 8, rngs=rngs)
-        self.norm = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
-        self.dropout = nnx.Dropout(0.5, rngs=rngs)
-        self.two = nnx.Linear(8, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.two(self.dropout(jnp.tanh(self.norm(self.one(x)))))
-
-
 def test_batch_statistics_and_dropout_keys_are_carried_along():
-    task = dataclasses.replace(TASK, model=Noisy)
+    task = dataclasses.replace(TASK, model=functools.partial(Keeping, outputs=3))
     ground = Ground(task, SETTINGS)
     card = dataclasses.replace(WITH_TWIN, twin=Twin("itself", WITH_TWIN.factory))
     (result,) = protocol.compare(ground, [card]).results
@@ -238,7 +225,7 @@ def seed_of(tree, seed):
 
 
 def test_the_metric_is_taken_without_dropout_and_with_running_statistics():
-    task = dataclasses.replace(TASK, model=Noisy)
+    task = dataclasses.replace(TASK, model=functools.partial(Keeping, outputs=3))
     ground = Ground(task, SETTINGS)
     run = Run(ground, WITH_TWIN.factory(0.01), ground.params)
     run.advance(ground.batches(0), 10)

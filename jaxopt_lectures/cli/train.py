@@ -93,8 +93,9 @@ def _tell(task: Task, history: History, checkpoint: Any) -> None:
     lines = [words[history.ended or "steps"]]
     if history.records:
         last, best = history.records[-1], history.best
-        lines.append(f"step {last['step']}: loss {last['loss']:.4g}, {metric_text(task, last['metric'])}")
-        lines.append(f"best: {metric_text(task, best['metric'])} at step {best['step']}")
+        reached, top = (metric_text(task.metric_name, task.metric_unit, look["metric"]) for look in (last, best))
+        lines.append(f"step {last['step']}: loss {last['loss']:.4g}, {reached}")
+        lines.append(f"best: {top} at step {best['step']}")
     lines += [f"{event['event']}: {event['message']}" for event in history.events[-1:]]
     if checkpoint is not None:
         lines.append(f"kept in {checkpoint}; curves: jaxopt-lectures inspect {checkpoint}")
@@ -138,7 +139,6 @@ def _end(run: Mapping[str, Any], records: list[dict[str, Any]]) -> list[str]:
         return ["no look yet"]
     last = records[-1]
     rate = f"{last['seconds']:.1f} s of training, {last['steps_per_second']:,.0f} steps/s at the end"
-    percent = run["metric_unit"] == "%"
-    shown = f"{100 * last['metric']:.1f} %" if percent else f"{last['metric']:.4g} {run['metric_unit']}".strip()
+    reached = metric_text(run["metric"], run["metric_unit"], last["metric"])
     skipped = f", {last['skipped']} steps skipped" if last["skipped"] else ""
-    return [f"step {last['step']}: loss {last['loss']:.4g}, {run['metric']} {shown}{skipped}; {rate}"]
+    return [f"step {last['step']}: loss {last['loss']:.4g}, {reached}{skipped}; {rate}"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jaxopt_lectures.terminal.bar import drawn
 from jaxopt_lectures.terminal.console import Terminal
 from jaxopt_lectures.terminal.interrupts import Interrupts, while_watched
 
@@ -81,10 +82,5 @@ def shown(total: int) -> Iterator[Bar | Lines]:
         if not console.animated:
             yield Lines(total, console, interrupts)
             return
-        bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-        bar.start()
-        try:
+        with drawn(console, *columns) as bar:
             yield Bar(bar, total, interrupts)
-        finally:
-            with contextlib.suppress(OSError):  # a terminal that has gone away must not take the results with it
-                bar.stop()

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import optax
 
 from jaxopt_lectures.core.transformation import Transformation
 from jaxopt_lectures.records import environment
-from jaxopt_lectures.tasks.task import Task, check
+from jaxopt_lectures.tasks.task import Data, Task, check
 from jaxopt_lectures.terminal.interrupts import Interrupts
 from jaxopt_lectures.training.checkpoints import Checkpoints, Unreadable
 from jaxopt_lectures.training.folder import Folder
@@ -23,7 +23,7 @@ from jaxopt_lectures.training.keeper import Keeper, restored
 from jaxopt_lectures.training.log import Log, shown
 from jaxopt_lectures.training.loop import Loop
 from jaxopt_lectures.training.program import start
-from jaxopt_lectures.training.settings import NonFinite, settings
+from jaxopt_lectures.training.settings import NonFinite, Settings, settings
 from jaxopt_lectures.training.stopping import Stop
 from jaxopt_lectures.training.ways import Way
 
@@ -106,7 +106,17 @@ def fit(
     data = task.data()
     check(task, data)
     state, history = start(task, tx, seed), History(larger_is_better=task.larger_is_better)
-    run = {
+    with (
+        _keeper(task, checkpoint, resume, lambda: _told(task, tx, data, asked, state, notes), state) as keeper,
+        Interrupts((signal.SIGINT, signal.SIGTERM)) as interrupts,
+        shown(log, task, asked.steps) as display,
+    ):
+        return Loop(task, tx, data, asked, state, history, keeper, display, interrupts).run()
+
+
+def _told(task: Task, tx: Any, data: Data, asked: Settings, state: Any, notes: Any) -> dict[str, Any]:
+    """What `run.json` says of a run; it reads all examples, and asks git."""
+    return {
         "task": task.name,
         "summary": task.summary,
         "metric": task.metric_name,
@@ -114,28 +124,22 @@ def fit(
         "target": task.target,
         "data_sha256": data.sha256,
         "batch_size": task.batch_size,
-        "seed": seed,
-        "accumulate": accumulate,
+        "seed": asked.seed,
+        "accumulate": asked.accumulate,
         "compute_dtype": asked.compute_dtype,
         "optimizer": repr(tx) if isinstance(tx, Transformation) else "an optax transformation",
         "steps": asked.steps,
         "eval_every": asked.eval_every,
-        "on_nonfinite": on_nonfinite,
+        "on_nonfinite": asked.on_nonfinite,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "environment": environment.describe(),
         "notes": dict(notes or {}),
     }
-    with (
-        _keeper(task, checkpoint, resume, run, state) as keeper,
-        Interrupts((signal.SIGINT, signal.SIGTERM)) as interrupts,
-        shown(log, task, asked.steps) as display,
-    ):
-        return Loop(task, tx, data, asked, state, history, keeper, display, interrupts).run()
 
 
 @contextlib.contextmanager
 def _keeper(
-    task: Task, checkpoint: Any, resume: Literal["auto"] | bool, run: dict[str, Any], state: Any
+    task: Task, checkpoint: Any, resume: Literal["auto"] | bool, describe: Callable[[], dict[str, Any]], state: Any
 ) -> Iterator[Keeper | None]:
     """What keeps the run on disk, with what it found there; None where nothing is to be kept."""
     if checkpoint is None:
@@ -143,7 +147,7 @@ def _keeper(
             raise ValueError("resume=True needs the folder to resume from: checkpoint=DIR")
         yield None
         return
-    path = Path(checkpoint)
+    path, run = Path(checkpoint), describe()
     folder = Folder(path)
     with folder.alone():
         told = folder.told()

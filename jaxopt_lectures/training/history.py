@@ -52,8 +52,7 @@ class History:
     @property
     def best(self) -> dict[str, Any]:
         """The look with the best metric."""
-        better = 1 if self.larger_is_better else -1
-        return max(self.records, key=lambda record: (not math.isnan(record["metric"]), better * record["metric"]))
+        return self.records[first_best([record["metric"] for record in self.records], self.larger_is_better)]
 
     def __repr__(self) -> str:
         if not self.records:
@@ -63,6 +62,12 @@ class History:
             f"History(ended={self.ended!r}, step={last['step']}, loss={last['loss']:.4g}, metric={last['metric']:.4g}, "
             f"best metric {self.best['metric']:.4g} at step {self.best['step']})"
         )
+
+
+def first_best(metrics: Sequence[float], larger_is_better: bool) -> int:
+    """Where the best value first was; NaN is never best."""
+    better = 1 if larger_is_better else -1
+    return max(range(len(metrics)), key=lambda i: (not math.isnan(metrics[i]), better * metrics[i]))
 
 
 def to_line(entry: Mapping[str, Any]) -> str:

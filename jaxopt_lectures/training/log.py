@@ -59,7 +59,7 @@ class Bar(Silent):
             with while_watched():
                 self.bar.console.print(worded(self.task, entry, self.total))
         else:
-            self.metric = f"  {metric_text(self.task, entry['metric'])}"
+            self.metric = f"  {metric_text(self.task.metric_name, self.task.metric_unit, entry['metric'])}"
 
 
 class Told(Silent):
@@ -82,16 +82,13 @@ def shown(log: Log, task: Task, total: int) -> Iterator[Silent]:
     if callable(log):
         yield Told(log)
     elif log == "bar" and terminal.animated:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        from jaxopt_lectures.terminal.bar import drawn
 
         columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[seen]}  {task.fields[rate]}")
-        bar = Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True, auto_refresh=False)
-        bar.start()
-        try:
+        with drawn(terminal, *columns, TimeRemainingColumn()) as bar:
             yield Bar(task, total, bar)
-        finally:
-            with contextlib.suppress(OSError):  # a terminal that has gone away must not take the results with it
-                bar.stop()
     elif log in ("bar", "lines"):
         yield Lines(task, total, terminal)
     elif log is None:
@@ -107,7 +104,8 @@ def worded(task: Task, entry: Mapping[str, Any], total: int) -> str:
         return f"{step}  {entry['event']}: {entry.get('message', '')}".rstrip(": ")
     more = f", {entry['skipped']} skipped" if entry["skipped"] else ""
     rate = f"{entry['steps_per_second']:,.0f} steps/s"
-    return f"{step}  loss {entry['loss']:<9.4g}  {metric_text(task, entry['metric'])}  {rate}{more}"
+    metric = metric_text(task.metric_name, task.metric_unit, entry["metric"])
+    return f"{step}  loss {entry['loss']:<9.4g}  {metric}  {rate}{more}"
 
 
 def tensorboard(folder: str | Path) -> Callable[[Mapping[str, Any]], None]:
@@ -134,7 +132,7 @@ def tensorboard(folder: str | Path) -> Callable[[Mapping[str, Any]], None]:
     return write
 
 
-def metric_text(task: Task, value: float) -> str:
+def metric_text(name: str, unit: str, value: float) -> str:
     """The metric with its name and in its unit."""
-    shown = f"{100 * value:.1f} %" if task.metric_unit == "%" else f"{value:.4g} {task.metric_unit}".strip()
-    return f"{task.metric_name} {shown}"
+    shown = f"{100 * value:.1f} %" if unit == "%" else f"{value:.4g} {unit}".strip()
+    return f"{name} {shown}"

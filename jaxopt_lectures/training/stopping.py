@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.tasks.task import Task
-from jaxopt_lectures.training.history import Ended
+from jaxopt_lectures.training.history import Ended, first_best
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,16 @@ class Stop:
           seconds: of training so far.
         """
         better = 1 if task.larger_is_better else -1
-        metrics = [better * record["metric"] for record in records]
+        metrics = [record["metric"] for record in records]
         target = task.target if self.target is True else self.target
-        if target is not None and metrics[-1] >= better * target:
+        if target is not None and better * metrics[-1] >= better * target:
             return "target"
-        if self.patience is not None and len(metrics) - 1 - _first_best(metrics) >= self.patience:
-            return "patience"
+        if self.patience is not None:
+            since = len(metrics) - 1 - first_best(metrics, task.larger_is_better)
+            if since >= self.patience:
+                return "patience"
         if self.gradient_norm is not None and records[-1]["gradient_norm"] <= self.gradient_norm:
             return "gradient_norm"
         if self.seconds is not None and seconds >= self.seconds:
             return "seconds"
         return None
-
-
-def _first_best(metrics: Sequence[float]) -> int:
-    """Where the best value first was; NaN is never best."""
-    return max(range(len(metrics)), key=lambda i: (metrics[i] == metrics[i], metrics[i], -i))

@@ -15,12 +15,12 @@ COUNT, BATCH = 90, 8  # eleven whole batches an epoch, and two examples left out
 class Keeping(nnx.Module):
     """Batch statistics and a dropout key beside its parameters."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, outputs=1):
         rngs = nnx.Rngs(seed)
         self.one = nnx.Linear(2, 8, rngs=rngs)
         self.norm = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
-        self.two = nnx.Linear(8, 1, rngs=rngs)
+        self.two = nnx.Linear(8, outputs, rngs=rngs)
 
     def __call__(self, x):
         return self.two(self.dropout(jnp.tanh(self.norm(self.one(x)))))
