@@ -17,6 +17,13 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a search chooses one of: whatever is no number on a scale. Every combination is a program of its own."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Twin:
     """The optax optimizer that takes the same steps.
 
