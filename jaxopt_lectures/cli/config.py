@@ -13,8 +13,8 @@ from jaxopt_lectures import registry
 from jaxopt_lectures.cli.refusal import Refusal, checked
 from jaxopt_lectures.clipping import clip_by_global_norm
 from jaxopt_lectures.core.transformation import chain
-from jaxopt_lectures.schedules import constant_schedule, cosine_decay_schedule, join_schedules, linear_schedule
 from jaxopt_lectures.training import folder
+from jaxopt_lectures.tuning.decay import over_the_run
 
 DEFAULTS: dict[str, Any] = {
     "task": None,
@@ -48,7 +48,6 @@ WORDS = (
     "checkpoint",
 )
 """Options that are words, also where they look like numbers."""
-SCHEDULES = ("constant", "cosine", "linear")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -117,18 +116,9 @@ def optimizer(options: Mapping[str, Any], steps: int) -> optax.GradientTransform
 
 def scheduled(name: str, peak: Any, steps: int, warmup: Any) -> Any:
     """The rate over the run: linearly up to `peak` in `warmup` steps, then as `name` says, to 0 at the end."""
-    if name not in SCHEDULES:
-        raise Refusal(registry.unknown(name, "schedule", list(SCHEDULES)))
     if isinstance(peak, bool) or not isinstance(peak, (int, float)):
         raise Refusal(f"learning_rate must be a number, got {peak!r}")
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < steps:
-        raise Refusal(f"warmup must be a whole number of steps, at least 0 and below {steps}, got {warmup!r}")
-    if name == "constant":
-        after = constant_schedule(peak)
-    elif name == "cosine":
-        after = cosine_decay_schedule(peak, steps - warmup)
-    else:
-        after = linear_schedule(peak, 0.0, steps - warmup)
-    if warmup:
-        return join_schedules([linear_schedule(0.0, peak, warmup), after], [warmup])
-    return peak if name == "constant" else after
+    try:
+        return over_the_run(name, steps, warmup)[0](peak)
+    except (TypeError, ValueError) as error:
+        raise Refusal(str(error)) from error

@@ -29,6 +29,15 @@ def steps_to_target(
     return statistics.median(firsts)
 
 
+def profile_costs(comparisons: Sequence[Any], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Optimizer -> task -> steps to the target, infinite where it was missed or the optimizer failed."""
+    costs: dict[str, dict[str, float]] = {name: {} for name in names}
+    for one in comparisons:
+        for result in one.results:
+            costs[result.name][one.task["name"]] = one.steps_to_target(result)
+    return costs
+
+
 def metric_text(values: Sequence[float], unit: str, plus_minus: str = "±") -> str:
     """Mean and, of several, sample standard deviation: shares times 100 ("%") with one decimal, others in 2 digits.
 

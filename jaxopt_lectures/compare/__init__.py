@@ -1,1 +1,0 @@
-"""Trains optimizers side by side on one task, and tells what came out: protocol, results, table, picture."""
