@@ -21,6 +21,7 @@ from jaxopt_lectures.clipping import (
     clip_by_percentile,
     clip_by_value,
 )
+from jaxopt_lectures.core.card import Choice, Range
 from jaxopt_lectures.core.checks import interval
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import NonNegative, Signed
@@ -63,7 +64,9 @@ from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
 __all__ = [
     "Bounds",
+    "Choice",
     "NonNegative",
+    "Range",
     "Result",
     "Signed",
     "Transformation",
@@ -130,11 +133,16 @@ _ROOMS = ("backprop", "diagnostics", "losses", "models", "tasks", "training")
 _LATE = {
     "History": "training.history",
     "Stop": "training.stopping",
+    "compare": "comparison.protocol",
     "evaluate": "training.evaluation",
     "fit": "training.fit",
     "make_epoch": "training.ways",
     "make_step": "training.program",
+    "range_test": "tuning.range_test",
+    "read_report": "comparison.report",
+    "sweep": "tuning.sweep",
 }
+_ELSEWHERE = {"read_report": "read"}
 
 
 def __getattr__(name: str) -> Any:
@@ -143,7 +151,7 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         module = importlib.import_module(f"jaxopt_lectures.{_LATE.get(name, name)}")
-        return module if name in _ROOMS else getattr(module, name)
+        return module if name in _ROOMS else getattr(module, _ELSEWHERE.get(name, name))
     if name == "__version__":
         from importlib.metadata import version
 

@@ -27,7 +27,8 @@ ROOMS = [
     "tasks",
     "diagnostics",
     "training",
-    "compare",
+    "tuning",
+    "comparison",
     "cli",
 ]
 

@@ -14,7 +14,7 @@ import pytest
 
 import jaxopt_lectures as jol
 from jaxopt_lectures import tasks
-from jaxopt_lectures.compare.measures import state_bytes_per_parameter
+from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from tests.conformance.cases import every_card
 
 DOCS = Path(__file__).parent.parent / "docs"

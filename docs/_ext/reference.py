@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import jaxopt_lectures as jol
 from jaxopt_lectures import tasks
-from jaxopt_lectures.compare.measures import state_bytes_per_parameter
+from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
 
 FOLDER = "reference"

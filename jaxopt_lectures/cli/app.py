@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -12,15 +12,12 @@ from cyclopts.validators import Number
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
 from jaxopt_lectures.cli.refusal import Refusal, checked
-from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.tasks.task import Unfit
 from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
 
-if TYPE_CHECKING:
-    from jaxopt_lectures.compare.results import Report
-
 _NAME = "jaxopt-lectures"
 _REFUSED, _INTERRUPTED, _UNREAD = 2, 130, 141  # exit codes; the last two are 128 + SIGINT and 128 + SIGPIPE
+_AtLeastOne: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 app = App(
     name=_NAME,
@@ -88,42 +85,120 @@ def tasks_() -> None:
     )
 
 
-@app.command
-def compare(
-    task: str,
+@app.command(name="compare")
+def compare_(
+    task: str | None = None,
     /,
     *,
     optimizers: str | None = None,
-    steps: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
+    suite: str | None = None,
+    budget: _AtLeastOne = None,
+    seeds: _AtLeastOne = None,
+    steps: _AtLeastOne = None,
+    schedule: str = "cosine",
+    warmup: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    space: list[str] | None = None,
+    target: float | None = None,
+    baseline: str | None = None,
+    twins: bool = False,
+    sampler: str = "sobol",
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> int:
-    """Train optimizers and their optax counterparts side by side on a task; print a table, write results and a picture.
+    """Which optimizer is best on a task, all tuned alike? Prints a table; writes a report, data and pictures.
+
+    Each optimizer is tuned once for every seed, with trials of its own draw, chosen by validation, run afresh, and
+    judged at the end on the examples to test on. An interrupted comparison goes on by the same command.
+
+    Args:
+      task: what to train on: a name of `tasks`, several with commas between, or module:attribute for one of your own.
+      optimizers: names of `list`, optax:NAME, FILE.py:NAME, separated by commas; all of `list` if not given.
+      suite: lectures or full, instead of a task.
+      budget: trials of each tuning; 16, of a suite 8.
+      seeds: tunings and runs of each optimizer; 5, of a suite 3.
+      steps: updates of each run; the task's own number if not given.
+      schedule: of the learning rate: cosine, linear, constant.
+      warmup: steps in which the rate rises from 0.
+      space: where to search: learning_rate=log:1e-4:1, adam.b1=linear:0.8:0.99, momentum=0.9,0.99. May be repeated.
+      target: the metric at which the task counts as solved; the task's own if not given.
+      baseline: whom the others are compared with; the first if not given.
+      twins: check ours against their optax counterparts, from the same start.
+      sampler: sobol or random.
+      seed: of draws, weights and batches.
+      data_dir: folder with the files of a task that reads your own.
+      out: folder of the results; results/compare-TASK if not given.
+    """
+    import jaxopt_lectures.cli.compare as comparing
+
+    budget = budget or (comparing.suites.BUDGET if suite else 16)
+    seeds = seeds or (comparing.suites.SEEDS if suite else 5)
+    options: dict[str, Any] = {"budget": budget, "seeds": seeds, "steps": steps, "schedule": schedule, "warmup": warmup}
+    options |= {"space": space or [], "target": target, "baseline": baseline, "twins": twins}
+    return comparing.run(task, suite, optimizers, data_dir, out, options | {"sampler": sampler, "seed": seed})
+
+
+@app.command(name="report")
+def report_(folder: Path, /) -> int:
+    """Print a comparison's tables again, and make its report, data and pictures again from its results.json.
+
+    Args:
+      folder: the comparison's, as given to compare --out.
+    """
+    import jaxopt_lectures.cli.compare as comparing
+
+    return comparing.again(folder)
+
+
+@app.command(name="sweep")
+def sweep_(
+    task: str,
+    /,
+    *,
+    optimizer: str = registry.DEFAULT,
+    space: list[str] | None = None,
+    trials: Annotated[int, Parameter(validator=Number(gte=1))] = 16,
+    steps: _AtLeastOne = None,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    sampler: str = "sobol",
+    halving: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
+    schedule: str = "cosine",
+    warmup: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    range_test: bool = False,
+    data_dir: Path | None = None,
+    checkpoint: Path | None = None,
+) -> int:
+    """Try settings of one optimizer's arguments on a task, side by side; print the best as code.
 
     Args:
       task: what to train on: a name of `tasks`, or module:attribute for a Task of your own.
-      optimizers: names separated by commas; all of `list` if not given.
-      steps: updates of each optimizer; the task's own number if not given.
-      seeds: how often each is trained, from other weights.
+      optimizer: a name of `list`, optax:NAME, FILE.py:NAME.
+      space: where to search: learning_rate=log:1e-4:1, b1=linear:0.8:0.99, momentum=0.9,0.99. May be repeated.
+      trials: how many settings.
+      steps: updates of each; the task's own number if not given.
+      seed: of settings, weights and batches.
+      seeds: runs of each setting.
+      sampler: sobol, random, grid; tpe learns from what it has seen.
+      halving: share of the trials that goes on at each of several points, a half for 2.
+      schedule: of the learning rate: cosine, linear, constant.
+      warmup: steps in which the rate rises from 0.
+      range_test: train once with a growing rate instead, and tell what rates it bears.
       data_dir: folder with the files of a task that reads your own.
-      out: folder for results.json and curves.png; results/compare-TASK if not given.
+      checkpoint: folder of the trials; the same command after an interruption goes on.
     """
-    name, cards = checked(tasks.known, task), _cards(optimizers)
-    folder = out or Path("results") / f"compare-{name.replace(':', '-')}"
-    from jaxopt_lectures.compare import progress, protocol, runs
+    import jaxopt_lectures.cli.sweep as sweeping
 
-    with progress.shown(len(cards)) as display:
-        chosen = tasks.get(name, data_dir)
-        ground = runs.Ground(chosen, runs.Settings(steps or chosen.steps, seeds))
-        _make_writable(folder)  # before hours of training, not after
-        report = protocol.compare(ground, cards, display)
-    if report.results:
-        _tell(report, folder if report.complete else _beside_complete(folder))
-    if report.complete:
-        return 0
-    Terminal(sys.stderr).lines(f"interrupted: {len(report.results)} of {len(cards)} optimizers were finished")
-    return _INTERRUPTED
+    options: dict[str, Any] = {
+        "trials": trials,
+        "steps": steps,
+        "seed": seed,
+        "seeds": seeds,
+        "sampler": sampler,
+        "halving": halving,
+    }
+    options |= {"schedule": schedule, "warmup": warmup, "range_test": range_test, "checkpoint": checkpoint}
+    return sweeping.run(task, optimizer, space or [], data_dir, options)
 
 
 @app.command(name="train")
@@ -166,55 +241,6 @@ def inspect(folder: Path, /) -> None:
     import jaxopt_lectures.cli.train as train
 
     train.inspect(folder)
-
-
-def _make_writable(folder: Path) -> None:
-    from jaxopt_lectures.records.files import make_writable
-
-    try:
-        make_writable(folder)
-    except OSError as error:
-        raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
-
-
-def _beside_complete(folder: Path) -> Path:
-    """Where an interrupted comparison goes: it does not replace a complete one."""
-    from jaxopt_lectures.compare.results import read
-    from jaxopt_lectures.records.files import make_writable
-
-    try:
-        if read(folder / "results.json").complete:
-            folder = folder / "interrupted"
-            make_writable(folder)
-    except (OSError, ValueError):
-        pass  # nothing complete to protect
-    return folder
-
-
-def _tell(report: "Report", folder: Path) -> None:
-    """Writes the results, prints them, and says where they are."""
-    from jaxopt_lectures.compare import plot, table
-
-    terminal = Terminal(sys.stdout)
-    plus_minus = "±" if terminal.can_show("±") else "+-"
-    try:
-        written = report.save(folder), plot.save(report, folder)
-    except OSError as error:
-        raise Refusal(f"cannot write to {folder}: {error.strerror}") from error
-    finally:  # the numbers are shown even where they cannot be kept
-        terminal.table(table.comparison(report, plus_minus))
-        terminal.lines("", *table.notes(report, plus_minus))
-    terminal.lines("", *[f"written: {path}" for path in written])
-
-
-def _cards(names: str | None) -> list[Card]:
-    """The cards of a comma-separated list of names, all cards if None."""
-    if names is None:
-        return list(registry.cards())
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if not wanted:
-        raise Refusal(f"--optimizers {names!r} names none; known: {', '.join(card.name for card in registry.cards())}")
-    return [checked(registry.get, name) for name in dict.fromkeys(wanted)]
 
 
 def _worded(error: CycloptsError) -> str:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from jaxopt_lectures.compare.measures import state_bytes_per_parameter
+from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal, new_table

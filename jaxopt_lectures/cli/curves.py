@@ -8,7 +8,13 @@ _ASCII = " ...:::##"
 
 
 def curve(
-    steps: Sequence[int], values: Sequence[float], width: int, height: int, unicode: bool = True, log: bool = False
+    steps: Sequence[float],
+    values: Sequence[float],
+    width: int,
+    height: int,
+    unicode: bool = True,
+    log: bool = False,
+    ends: tuple[str, str] | None = None,
 ) -> list[str]:
     """Columns whose tops follow the values, with the largest and smallest beside them and the steps below.
 
@@ -19,6 +25,7 @@ def curve(
       height: rows of the drawing.
       unicode: whether the terminal has eighths of a block.
       log: whether equal factors are equal heights; the values are above 0 then, or not finite.
+      ends: what is written below the first and the last step, if not their numbers.
     """
     if log:
         values = [math.log10(value) if math.isfinite(value) else value for value in values]
@@ -42,6 +49,6 @@ def curve(
         label = labels[0] if row == height - 1 else labels[1] if row == 0 else ""
         cells = "".join(blocks[min(8, max(0, level - 8 * row))] for level in levels)
         rows.append(f"{label:>{margin - 1}} {cells}".rstrip())
-    first, last = str(steps[0]), str(steps[-1])
+    first, last = ends or (str(steps[0]), str(steps[-1]))
     rows.append(f"{'':{margin}}{first}{last:>{columns - len(first)}}")
     return rows

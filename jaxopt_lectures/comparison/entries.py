@@ -65,8 +65,11 @@ class Entry:
 
 
 def entry(asked: Any) -> Entry:
-    """What is asked for: a name of `registry`, "optax:NAME", "FILE.py:NAME", "package.module:NAME", an `Entry`, a
-    factory, a pair (name, factory) or (name, factory, space), or an optimizer, which is not tuned.
+    """What is asked for, ready to be compared.
+
+    Args:
+      asked: a name of `registry`, "optax:NAME", "FILE.py:NAME", "package.module:NAME", an `Entry`, a factory, a pair
+        (name, factory), a triple (name, factory, space), or an optimizer, which is not tuned.
 
     Raises:
       Unknown: there is no such thing, or its file cannot be read.
@@ -96,7 +99,11 @@ def with_space(entries: Sequence[Entry], asked: Mapping[str, Range | Choice]) ->
         if not mine:
             mine = [index for index in named if argument in inspect.signature(entries[index].factory).parameters]
         if not mine:
-            what = f"optimizer {owner!r} to search for" if owner and not named else f"optimizer with an argument {argument!r}"
+            what = (
+                f"optimizer {owner!r} to search for"
+                if owner and not named
+                else f"optimizer with an argument {argument!r}"
+            )
             raise BadSpace(f"--space {name}: there is no {what}; compared are {', '.join(one.name for one in entries)}")
         for index in mine:
             entries[index] = replace(entries[index], space={**entries[index].space, argument: where})

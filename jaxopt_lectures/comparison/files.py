@@ -122,7 +122,15 @@ def _rows(one: Comparison, study: Study) -> Iterator[list[Any]]:
         score = study.score if look == one.looks[-1] else ""
         yield ["run", study.seed, look, loss, metric, score, values]
     for trial in study.trials:
-        yield ["trial", study.tuning_seed, trial.steps, trial.losses[-1], trial.metric, "", json.dumps(plain(trial.values))]
+        yield [
+            "trial",
+            study.tuning_seed,
+            trial.steps,
+            trial.losses[-1],
+            trial.metric,
+            "",
+            json.dumps(plain(trial.values)),
+        ]
 
 
 def _series(values: list[float | None]) -> Series:

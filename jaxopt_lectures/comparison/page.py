@@ -1,2 +1,5 @@
 """stub"""
-def html(r): return ""
+
+
+def html(r):
+    return ""

@@ -11,9 +11,9 @@ _RESAMPLES = 9999
 
 
 def band(values: Sequence[float]) -> tuple[float, float]:
-    """A 95 % interval for the mean, by the bias-corrected and accelerated bootstrap; infinite where a value is not finite.
+    """A 95 % interval for the mean, by the bias-corrected and accelerated bootstrap.
 
-    Of a single value, or of equal ones, it is that value.
+    Where a value is not finite, neither are its ends. Of a single value, or of equal ones, it is that value.
 
     Source: B. Efron, Better bootstrap confidence intervals, JASA 82, 1987.
     """
@@ -38,7 +38,8 @@ def paired(
     resolution / sqrt(6), so that two equal differences of one example are not taken for certainty.
 
     Args:
-      ours, theirs: [seed], all finite.
+      ours: [seed], all finite.
+      theirs: [seed], likewise.
       resolution: the smallest difference that the metric can show: 1 / n for the share of n examples.
 
     Returns:
@@ -84,8 +85,7 @@ def probability_of_improvement(ours: Sequence[float], theirs: Sequence[float]) -
 
 
 def profile(costs: Mapping[str, Mapping[str, float]], ratios: Sequence[float]) -> dict[str, list[float]]:
-    """Performance profiles: for each optimizer the share of tasks that it solves at no more than so many times the cost
-    of the best.
+    """Performance profiles: the share of tasks that an optimizer solves at no more than so many times the best cost.
 
     Args:
       costs: optimizer -> task -> cost, infinite where it was not solved.

@@ -1,13 +1,15 @@
 """The studies of one optimizer on one task: tune, choose, run afresh.
 
-A study is a tuning with draws and a seed of its own, and one run of what it chose, with a seed that nothing was chosen by.
-The spread over studies is therefore that of tuning and training together. (One tuning, run again with many seeds, has
-only the second: two identical optimizers, tuned apart, would be told apart too often.)
+A study is a tuning with draws and a seed of its own, and one run of what it chose, with a seed that nothing was chosen
+by. The spread over studies is therefore that of tuning and training together. (One tuning, run again with many seeds,
+has only the second: two identical optimizers, tuned apart, would be told apart too often.)
 """
 
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxopt_lectures.comparison.entries import Entry
@@ -16,8 +18,6 @@ from jaxopt_lectures.comparison.results import Result, Study, best_choice, round
 from jaxopt_lectures.tuning.draws import draws
 from jaxopt_lectures.tuning.ground import Ground, Lane
 from jaxopt_lectures.tuning.journal import Journal
-from jaxopt_lectures.tuning.lanes import Way
-from jaxopt_lectures.tuning.progress import Silent
 from jaxopt_lectures.tuning.runs import Outcome
 from jaxopt_lectures.tuning.search import Search, Setting
 from jaxopt_lectures.tuning.space import at_the_edge, plain
@@ -43,6 +43,11 @@ class Plan:
         self.running = [first + 2 * study + 1 for study in range(seeds)]
 
     @property
+    def look(self) -> int:
+        """The most steps between two looks."""
+        return max(end - start for start, end in itertools.pairwise((0, *self.looks)))
+
+    @property
     def steps(self) -> int:
         """Of every run."""
         return self.looks[-1]
@@ -58,22 +63,16 @@ class Plan:
         return found
 
 
-def studied(
-    ground: Ground, one: Entry, plan: Plan, way: Way | None, journal: Journal | None, progress: Silent
-) -> tuple[Result, Search]:
-    """Tunes an optimizer and runs what was chosen; and what trained it.
+def studied(search: Search, one: Entry, plan: Plan, journal: Journal | None = None) -> Result:
+    """Tunes an optimizer and runs what was chosen.
 
     Args:
-      ground: the task.
+      search: of this optimizer, on the task.
       one: the optimizer.
       plan: how often.
-      way: how runs are run; found out if None.
       journal: keeps trials, and has those that were trained before.
-      progress: who is told of steps.
     """
-    look = max(b - a for a, b in zip((0, *plan.looks), plan.looks, strict=False))
-    search = Search(ground, one.build, one.space, plan.steps, look, way, progress)
-    settings = plan.settings(one)
+    ground, settings = search.ground, plan.settings(one)
     known = {trial.number: trial for trial in journal.trials} if journal else {}
     keep: Callable[[list[Trial]], None] = journal.add if journal else lambda trials: None
     found = search.train([setting for setting in settings if setting.number not in known], keep)
@@ -93,16 +92,12 @@ def studied(
         state_bytes_per_parameter=_state(ground, one, chosen),
     )
     best = best_choice(result, ground.task.larger_is_better)
-    return (result if best is None else _with_code(result, one.code(best.values or {}))), search
+    return result if best is None else replace(result, code=one.code(best.values or {}))
 
 
-def _with_code(result: Result, code: str) -> Result:
-    from dataclasses import replace
-
-    return replace(result, code=code)
-
-
-def _chosen(one: Entry, trials: Sequence[Trial], plan: Plan, study: int, larger_is_better: bool) -> dict[str, Any] | None:
+def _chosen(
+    one: Entry, trials: Sequence[Trial], plan: Plan, study: int, larger_is_better: bool
+) -> dict[str, Any] | None:
     """The values that a study chooses; None where all its trials diverged."""
     if not one.space:
         return {}

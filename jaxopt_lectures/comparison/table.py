@@ -146,8 +146,12 @@ def _notes(record: Record, one: Comparison, found: dict[str, Verdict], width: in
     part = "tested" if task["scored"] == "test" else "validated (the task has none to test on)"
     better = "" if task["larger_is_better"] else ", smaller is better"
     words = {
-        task["metric"]: f"at the end, {task['scored_examples']} examples {part}{better}; mean over the seeds, and band (BCa)",
-        "over" if ratio else "less": (f"ratio to {base}, " if ratio else f"difference to {base} and its 95 % interval, ")
+        task[
+            "metric"
+        ]: f"at the end, {task['scored_examples']} examples {part}{better}; mean over the seeds, and band (BCa)",
+        "over" if ratio else "less": (
+            f"ratio to {base}, " if ratio else f"difference to {base} and its 95 % interval, "
+        )
         + "seed by seed",
         "verdict": "better or worse only where Student's t, Holm's correction over the optimizers, gives p < 0.05",
         "steps": f"to the target on the validation examples, median of the seeds, looked at {len(one.looks)} times",
@@ -155,9 +159,7 @@ def _notes(record: Record, one: Comparison, found: dict[str, Verdict], width: in
         "state": "bytes per parameter, beside its own 4",
     }
     wide = max(map(len, words)) + 2
-    return [
-        line for word, text in words.items() for line in _wrapped(text, width, f"{word:<{wide}}", " " * wide)
-    ]
+    return [line for word, text in words.items() for line in _wrapped(text, width, f"{word:<{wide}}", " " * wide)]
 
 
 def _cell(one: Comparison, name: str, found: dict[str, Verdict]) -> str:

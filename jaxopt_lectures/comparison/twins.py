@@ -1,4 +1,4 @@
-"""The twin check: ours and its optax counterpart from the same weights on the same batches, and how far they come apart."""
+"""The twin check: ours and its optax counterpart, from the same weights on the same batches: how far they part."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -10,6 +10,7 @@ from jaxopt_lectures.comparison.results import Comparison, Result
 from jaxopt_lectures.comparison.statistics import band, holm, paired, probability_of_improvement
 
 Kind = Literal["baseline", "better", "worse", "within noise", "one seed", "diverged", "failed"]
+_LEAST = 2.0**-126
 _CLAIM = 0.05
 """Chance of a false claim, over all optimizers of a task."""
 
@@ -44,14 +45,14 @@ class Verdict:
 def verdicts(one: Comparison, baseline: str) -> dict[str, Verdict]:
     """A verdict for each optimizer of a task.
 
-    Errors, that is positive metrics which fall, are compared by their ratio: their runs differ by factors. Other metrics
-    are compared by their difference.
+    Errors, that is metrics that fall and are never negative, are compared by their ratio: their runs differ by factors.
+    An error of 0 counts as the smallest that float32 has. Other metrics are compared by their difference.
     """
     larger = one.task["larger_is_better"]
     results = {result.name: result for result in one.results}
     base = results.get(baseline)
     usable = base is not None and not base.error and not base.diverged
-    ratio = not larger and all(score > 0 for result in one.results for score in result.scores if math.isfinite(score))
+    ratio = not larger and all(score >= 0 for result in one.results for score in result.scores if math.isfinite(score))
     resolution = 1 / one.task["scored_examples"] if one.task["metric_unit"] == "%" else 0.0
     compared = {
         name: paired(_scale(result, ratio), _scale(base, ratio), resolution)
@@ -98,13 +99,17 @@ def conclusion(one: Comparison, baseline: str, found: dict[str, Verdict]) -> lis
         by_kind.setdefault(verdict.kind, []).append(name)
     base, lines = found.get(baseline), []
     if base is None or base.kind in ("diverged", "failed"):
-        lines.append(f"the baseline {baseline} {'failed' if base and base.kind == 'failed' else 'diverged'}: no differences")
+        lines.append(
+            f"the baseline {baseline} {'failed' if base and base.kind == 'failed' else 'diverged'}: no differences"
+        )
     if "better" in by_kind:
         lines.append(f"better than {baseline}: {', '.join(by_kind['better'])}")
     if "worse" in by_kind:
         lines.append(f"worse than {baseline}: {', '.join(by_kind['worse'])}")
     if base is not None and base.kind == "baseline" and "within noise" in by_kind:
-        lines.append(f"not told apart from {baseline}, the difference is within noise: {', '.join(by_kind['within noise'])}")
+        lines.append(
+            f"not told apart from {baseline}, the difference is within noise: {', '.join(by_kind['within noise'])}"
+        )
     if "one seed" in by_kind:
         lines.append("one seed tells nothing about noise: ask for more")
     for result in one.results:
@@ -127,4 +132,4 @@ def _edges(results: Sequence[Result]) -> list[str]:
 
 
 def _scale(result: Result, ratio: bool) -> list[float]:
-    return [math.log(score) for score in result.scores] if ratio else list(result.scores)
+    return [math.log(max(score, _LEAST)) for score in result.scores] if ratio else list(result.scores)

@@ -46,7 +46,8 @@ class Ground:
         self.everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self.examples = self._here(self.data.train)
         self._parts = {name: self._here(part) for name, part in self._judged().items()}
-        self._lock, self._firsts, self._rows = threading.Lock(), {}, functools.lru_cache(maxsize=64)(self._dealt)
+        self._firsts: dict[int, tuple[Any, Any]] = {}
+        self._lock, self._rows = threading.Lock(), functools.lru_cache(maxsize=64)(self._dealt)
         self._judge = jax.jit(self._metric)
 
     @property

@@ -139,7 +139,9 @@ class Program:
             return state, loss + value
 
         def lane(hypers: Any, state: TrainState, loss: Any, rows: Any) -> Any:
-            return jax.lax.fori_loop(0, number, lambda i, c: step(hypers, *c, rows, i), (state, loss))
+            return jax.lax.fori_loop(
+                0, number, lambda i, carry: step(hypers, carry[0], carry[1], rows, i), (state, loss)
+            )
 
         if self.form == "single":
             return jax.vmap(step, in_axes=(0, 0, 0, 0, None))(hypers, state, losses, rows, number)
@@ -153,9 +155,7 @@ class Program:
             everywhere = jax.sharding.PartitionSpec()
             specs = tuple(everywhere if spec is None else spec for spec in specs)
             lane = jax.sharding.PartitionSpec("lanes")
-            function = jax.shard_map(
-                function, mesh=self.ground.mesh, in_specs=specs, out_specs=lane, check_vma=False
-            )
+            function = jax.shard_map(function, mesh=self.ground.mesh, in_specs=specs, out_specs=lane, check_vma=False)
         return jax.jit(function, donate_argnums=donate)
 
 

@@ -103,7 +103,8 @@ def range_test(
 
 def _smoothed(losses: np.ndarray) -> tuple[float, ...]:
     """Running means of the losses, up to where they are too large or no numbers."""
-    mean, means = 0.0, []
+    mean = 0.0
+    means: list[float] = []
     for step, loss in enumerate(losses):
         mean = _MEMORY * mean + (1 - _MEMORY) * float(loss)
         value = mean / (1 - _MEMORY ** (step + 1))

@@ -77,7 +77,7 @@ class Search:
         return [trials[index] for index in range(len(settings))]
 
     def halve(self, settings: Sequence[Setting], share: int, larger_is_better: bool) -> list[Trial]:
-        """Trains all for some steps, of them the best one in `share` for `share` times as many, and so on to the end."""
+        """Trains all for some steps, of them the best one in `share` for `share` times as many, and so on."""
         rungs = max(1, math.floor(math.log(len(settings), share) + 1e-9) + 1)
         ends = sorted({max(1, self.steps // share**rung) for rung in range(rungs)})
         ahead = {setting.number: setting for setting in settings}

@@ -11,8 +11,8 @@ from jaxopt_lectures.core.card import Choice, Range
 Space = Mapping[str, Range | Choice]
 Values = Mapping[str, Any]
 
-_EDGE = 0.1
-"""Of a range: what lies nearer to its end is at its edge. With 16 trials, the outermost or the next."""
+_EDGE = 1 / 16
+"""Of a range: what lies nearer to its end is at its edge. Of 16 trials, evenly spread, the outermost."""
 _SCALES = ("linear", "log")
 
 

@@ -91,8 +91,8 @@ def sweep(
 ) -> Sweep:
     """Trains an optimizer with many settings of its arguments, and tells which did best on the validation examples.
 
-    Trials share first weights and batches. One that diverges is marked, and stops nobody. The fastest way to run them is
-    found out with a few steps; see `Way`.
+    Trials share first weights and batches. One that diverges is marked, and stops nobody. The fastest way to run them
+    is found out with a few steps; see `Way`.
 
     Args:
       task: what to train.
@@ -112,8 +112,8 @@ def sweep(
       progress: who is told.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, or out of range; `BadSpace`, a space that cannot be searched;
-        `OtherSweep`, a folder with another sweep.
+      TypeError, ValueError: an argument of the wrong kind, or out of range; `BadSpace`, a space that cannot be
+        searched; `OtherSweep`, a folder with another sweep.
       Unfit: the parts of the task do not fit together.
       ImportError: "tpe" without optuna.
 

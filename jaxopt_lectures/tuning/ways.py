@@ -1,7 +1,7 @@
 """Which way to run lanes is fastest on this machine, for this task: a few steps of each tell.
 
-Side by side, lanes share the way from Python to the machine and fill an accelerator. On a CPU small steps are fastest in
-one program, convolutions step by step, and programs on several threads use the cores that one leaves idle.
+Side by side, lanes share the way from Python to the machine and fill an accelerator. On a CPU small steps are fastest
+in one program, convolutions step by step, and programs on several threads use the cores that one leaves idle.
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 
@@ -92,15 +93,18 @@ def _processors(devices: list[jax.Device]) -> int:
 def _seconds(program: Program, lanes: list[Lane], workers: int) -> float:
     """Of a step, with so many programs at once."""
 
+    def advanced(hypers: Any, state: Any, steps: int) -> None:
+        jax.block_until_ready(program.advance(hypers, state, everyone, 0, steps))
+
     def timed(steps: int) -> float:
         started = [program.start(everyone) for _ in range(workers)]
         jax.block_until_ready(started)
         began = time.perf_counter()
         if workers == 1:
-            jax.block_until_ready(program.advance(*started[0], everyone, 0, steps))
+            advanced(started[0][0], started[0][1], steps)
         else:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda s: jax.block_until_ready(program.advance(*s, everyone, 0, steps)), started))
+                list(pool.map(lambda begun: advanced(begun[0], begun[1], steps), started))
         return time.perf_counter() - began
 
     everyone, steps = filled(lanes[: program.lanes], program.lanes), 1
