@@ -14,12 +14,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 
 import jaxopt_lectures as jol
 from benchmarks.harness import RESULTS, machine, save
-from benchmarks.training import bare_scan, jitted_loop, nnx_idiom, seconds_of
+from benchmarks.training import bare_scan, jitted_loop, nnx_idiom
 from jaxopt_lectures import tasks
 from jaxopt_lectures.comparison.entries import entry, scheduled, with_space
 from jaxopt_lectures.comparison.results import Comparison
@@ -55,11 +54,16 @@ def sweeps(rounds=5):
         peers = {"nnx idiom": nnx_idiom, "jitted loop": jitted_loop, "bare scan": bare_scan}
         # One run of each peer stands for all of its runs: they are alike, and 64 of the idiom take minutes.
         peers = {label: peer(task, data, steps) for label, peer in peers.items()}
-        programs = {**peers, "sweep": lambda runs=runs, settings=settings, steps=steps: runs.train(settings, (steps,))}
+        programs = {**peers, "sweep": None}
         taken = {label: [] for label in programs}
         for index in range(rounds + 1):
             for label in list(programs) if index % 2 else list(programs)[::-1]:
-                seconds = seconds_of(lambda label=label: programs[label]() and None or ())
+                began = time.perf_counter()
+                if label == "sweep":
+                    runs.train(settings, (steps,))
+                else:
+                    jax.block_until_ready(programs[label]())
+                seconds = time.perf_counter() - began
                 if index:
                     per_epoch = len(data.x) // task.batch_size
                     run_steps = steps if label == "sweep" else -(-steps // per_epoch) * per_epoch

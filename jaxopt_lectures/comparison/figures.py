@@ -15,8 +15,8 @@ from jaxopt_lectures.comparison.results import Comparison, Record, Result
 from jaxopt_lectures.comparison.verdicts import Verdict
 from jaxopt_lectures.tuning.trials import Trial
 
-# The palette of M. Okabe and K. Ito, told apart by the colour-blind; its yellow darkened where paper is light, its blues
-# and black lightened where it is dark.
+# The palette of M. Okabe and K. Ito, told apart by the colour-blind: its yellow darkened for light paper, its blues and
+# its black lightened for dark.
 LIGHT = ("#1A1A1A", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A39500")
 DARK = ("#F2F2F2", "#3A8FDB", "#F0763A", "#14B88A", "#DE93BC", "#F0B02E", "#9AD5F7", "#F0E442")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -25,31 +25,28 @@ RATE = "learning_rate"
 RATIOS = tuple(2 ** (k / 16) for k in range(65))
 """1 to 16, equally far apart on a logarithmic axis."""
 
-_LEAST = 2.0**-126
-_FENCE, _FAR = 3, 30
-"""How many spreads of the middle half beyond it an axis reaches for any value, and for one that matters."""
+_LEAST, _MOST = 2.0**-126, 1e300
+_FENCE, _FAR, _MANY = 3, 30, 5
+"""How many spreads of the middle half an axis reaches beyond it for any value, for one that matters; see `axis`."""
+_HOVER = "%{fullData.name}<br>%{text}<extra></extra>"
 
 
 @dataclass(frozen=True)
 class Style:
-    """How an optimizer looks, wherever it is drawn.
+    """How an optimizer looks wherever it is drawn; dash and symbol change each time the palette is used up."""
 
-    Attributes:
-      slot: of the palette.
-      round: how often the palette was used up before; its dash and symbol.
-    """
-
+    number: int
     slot: int
-    round: int
+    dash: str
+    symbol: str
 
 
 def styles(record: Record) -> dict[str, Style]:
     """A style for each optimizer: the baseline in black, the others in their order."""
-    base = record.protocol["baseline"]
-    names = dict.fromkeys(
-        [base, *record.protocol["optimizers"], *(r.name for c in record.comparisons for r in c.results)]
-    )
-    return {name: Style(index % len(LIGHT), index // len(LIGHT) % len(DASHES)) for index, name in enumerate(names)}
+    named = [result.name for one in record.comparisons for result in one.results]
+    names = dict.fromkeys([record.protocol["baseline"], *record.protocol["optimizers"], *named])
+    turns = [number // len(LIGHT) % len(DASHES) for number in range(len(names))]
+    return {name: Style(n, n % len(LIGHT), DASHES[turns[n]], SYMBOLS[turns[n]]) for n, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -74,17 +71,17 @@ class Axis:
         return {"type": "log" if self.log else "linear", "range": ends}
 
 
-def axis(values: Iterable[float], matter: Iterable[float] = (), log: bool | None = None) -> Axis:
+def axis(values: Iterable[float], matter: Iterable[float] = (), log: bool = False) -> Axis:
     """An axis for values some of which may be far off, or not finite: the others decide where it ends.
 
     Args:
       values: what is to be drawn.
       matter: those of them that should be seen unless they are very far off.
-      log: whether it may be logarithmic; it is where no value is negative and the larger ones are many times the smaller.
+      log: whether it may be logarithmic; it is where no value is negative and the largest is many times the smallest.
     """
-    finite, wanted = ([v for v in some if math.isfinite(v)] for some in (values, matter))
+    finite, wanted = ([v for v in some if abs(v) < _MOST] for some in (values, matter))
     positive = sorted(v for v in finite if v > 0)
-    log = bool(log and positive and min(finite) >= 0 and positive[-1] > 20 * max(positive[0], _LEAST))
+    log = bool(log and positive and min(finite) >= 0 and positive[-1] > _MANY * max(positive[0], _LEAST))
     if log:
         finite, wanted = ([math.log10(v) for v in some if v >= _LEAST] for some in (finite, wanted))
     if not finite:
@@ -100,7 +97,7 @@ def axis(values: Iterable[float], matter: Iterable[float] = (), log: bool | None
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of one optimizer, look by look, without those that diverged: their median, and the lowest and highest."""
+    """Runs of one optimizer, look by look, without those that diverged: their median, the lowest, the highest."""
 
     steps: Sequence[int]
     middle: Sequence[float]
@@ -114,8 +111,7 @@ def curve(one: Comparison, result: Result, kind: str) -> Curve:
     runs = [getattr(study, kind) for study in result.studies]
     looks = [(step, [scale * run[k] for run in runs if math.isfinite(run[k])]) for k, step in enumerate(one.looks)]
     looks = [(step, values) for step, values in looks if values]
-    made = ([use(values) for _, values in looks] for use in (statistics.median, min, max))
-    return Curve([step for step, _ in looks], *made)
+    return Curve([step for step, _ in looks], *([use(v) for _, v in looks] for use in (statistics.median, min, max)))
 
 
 def curves(one: Comparison, kind: str) -> tuple[dict[str, Curve], Axis]:
@@ -127,21 +123,17 @@ def curves(one: Comparison, kind: str) -> tuple[dict[str, Curve], Axis]:
     return found, axis(drawn, last, kind == "loss" or not one.task["larger_is_better"])
 
 
-def tried(one: Comparison, result: Result) -> list[tuple[Trial, float, float, bool]]:
-    """The trials that tuned a rate: the trial, its rate, its metric, whether a study chose it."""
-    return [
-        (trial, float(trial.values[RATE]), scale_of(one) * trial.metric, trial.values == study.values)
-        for study in result.studies
-        for trial in study.trials
-        if isinstance(trial.values.get(RATE), (int, float)) and trial.values[RATE] > 0
-    ]
-
-
-def trial_axis(one: Comparison, found: Mapping[str, Sequence[tuple[Trial, float, float, bool]]]) -> Axis:
-    """An axis for the metrics of trials."""
-    every = [(metric, chosen) for each in found.values() for _, _, metric, chosen in each]
-    chosen = [metric for metric, is_chosen in every if is_chosen]
-    return axis([metric for metric, _ in every], chosen, not one.task["larger_is_better"])
+def trials(one: Comparison) -> tuple[dict[str, list[tuple[Trial, float, bool]]], Axis]:
+    """The trials of each optimizer whose rate was tuned, with metric and whether a study chose it; an axis for them."""
+    found: dict[str, list[tuple[Trial, float, bool]]] = {}
+    for name, study, trial in ((r.name, s, trial) for r in one.results for s in r.studies for trial in s.trials):
+        rate = trial.values.get(RATE)
+        if isinstance(rate, (int, float)) and rate > 0:
+            each = trial, scale_of(one) * trial.metric, trial.values == study.values
+            found.setdefault(name, []).append(each)
+    every = [(metric, chosen) for each in found.values() for _, metric, chosen in each]
+    matter = [metric for metric, chosen in every if chosen]
+    return found, axis([metric for metric, _ in every], matter, not one.task["larger_is_better"])
 
 
 def scale_of(one: Comparison) -> int:
@@ -162,71 +154,61 @@ def label(text: str, most: int = 0) -> str:
 def curves_figure(one: Comparison, kind: str, look: Mapping[str, Style]) -> dict[str, Any]:
     """A metric or the loss by step: a line for each optimizer, and a band where there are several seeds."""
     found, y = curves(one, kind)
-    data: list[dict[str, Any]] = []
+    data: list[Any] = []
     for name, each in found.items():
         low, high, middle = ([max(v, _LEAST) if y.log else v for v in s] for s in (each.low, each.high, each.middle))
         if low != high:
-            around = {"x": [*each.steps, *each.steps[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
-            data.append(_trace(name, look, "band", mode="lines", line={"width": 0}, hoverinfo="skip", **around))
-        line = {"width": 2, "dash": DASHES[look[name].round]}
-        hover = "%{fullData.name}<br>step %{x:,}: %{y:.4g}<extra></extra>"
-        data.append(_trace(name, look, "line", mode="lines", x=each.steps, y=middle, line=line, hovertemplate=hover))
+            x = [*each.steps, *each.steps[::-1]]
+            band = {"fill": "toself", "line": {"width": 0}, "hoverinfo": "skip"}
+            data.append(_trace(name, look, "band", x, [*high, *low[::-1]], mode="lines", **band))
+        line = {"line": {"width": 2, "dash": look[name].dash}}
+        text = [f"step {step:,}: {value:.4g}" for step, value in zip(each.steps, each.middle, strict=True)]
+        data.append(_trace(name, look, "line", each.steps, middle, text, mode="lines", **line))
     title = f"validation {metric_name(one)}" if kind == "metric" else "training loss"
-    return _figure(data, {"title": "step", "range": [0, one.steps]}, {"title": label(title), **y.plotly()})
+    return _figure(data, {"title": "step", "range": [0, one.steps]}, {"title": title, **y.plotly()})
 
 
 def scores_figure(one: Comparison, found: Mapping[str, Verdict], look: Mapping[str, Style]) -> dict[str, Any]:
     """The score of each run, beneath them mean and band; the best optimizer first."""
-    scale, sign = scale_of(one), -1 if one.task["larger_is_better"] else 1
+    scale, larger = scale_of(one), one.task["larger_is_better"]
+    means = {r.name: scale * found[r.name].mean for r in one.results if r.studies}
     rows = [result for result in one.results if result.studies]
-    rows.sort(key=lambda r: sign * found[r.name].mean if math.isfinite(found[r.name].mean) else math.inf)
-    scores = [scale * score for result in rows for score in result.scores]
-    means = [scale * found[result.name].mean for result in rows]
-    x, data = axis(scores, means, sign > 0), []
-    for row, (result, mean) in enumerate(zip(rows, means, strict=True)):
-        finite = [scale * score for score in result.scores if math.isfinite(score)]
-        at = [x.clipped(score) for score in finite] + [x.high if sign > 0 else x.low] * result.diverged
-        marks = [SYMBOLS[look[result.name].round] if x.shows(score) else "x-thin-open" for score in finite]
-        marker = {"symbol": [*marks, *["x-thin-open"] * result.diverged], "size": 8, "opacity": 0.6}
-        told = [compact(score, ".4g") for score in finite] + ["diverged"] * result.diverged
-        hover = {"text": told, "hovertemplate": "%{fullData.name}<br>%{text}<extra></extra>"}
-        y = [-row + 0.15] * len(at)
-        data.append(_trace(result.name, look, "points", mode="markers", x=at, y=y, marker=marker, **hover))
-        verdict = found[result.name]
-        if math.isfinite(mean) and len(finite) > 1:
-            ends = [x.clipped(scale * verdict.low), x.clipped(mean), x.clipped(scale * verdict.high)]
-            bar = {"type": "data", "array": [ends[2] - ends[1]], "arrayminus": [ends[1] - ends[0]], "thickness": 1.5}
-            text = f"mean {mean:.4g}, band {scale * verdict.low:.4g} to {scale * verdict.high:.4g}"
-            hover = {"text": [text], "hovertemplate": "%{fullData.name}<br>%{text}<extra></extra>"}
+    rows.sort(key=lambda r: (math.isnan(means[r.name]), -means[r.name] if larger else means[r.name]))
+    x = axis([scale * score for r in rows for score in r.scores], means.values(), not larger)
+    data: list[Any] = []
+    for row, result in enumerate(rows):
+        name, mean, verdict = result.name, means[result.name], found[result.name]
+        scores = [scale * score for score in result.scores]
+        at, marks, told = _points(x, scores, look[name], larger, ("triangle-left", "triangle-right"))
+        marker = {"symbol": marks, "size": 8, "opacity": 0.6, "line": {"width": 1}}
+        data.append(_trace(name, look, "points", at, [0.15 - row] * len(at), told, mode="markers", marker=marker))
+        if math.isfinite(mean) and len(scores) > 1:
+            low, middle, high = map(x.clipped, (scale * verdict.low, mean, scale * verdict.high))
+            bar = {"type": "data", "array": [high - middle], "arrayminus": [middle - low], "thickness": 1.5, "width": 0}
+            text = [f"mean {mean:.4g}, band {scale * verdict.low:.4g} to {scale * verdict.high:.4g}"]
             marker = {"symbol": "line-ns-open", "size": 11, "line": {"width": 2.5}}
-            one_mean = {"x": [ends[1]], "y": [-row - 0.2], "error_x": {**bar, "width": 0}, "marker": marker}
-            data.append(_trace(result.name, look, "mean", mode="markers", **one_mean, **hover))
+            drawn = {"mode": "markers", "error_x": bar, "marker": marker}
+            data.append(_trace(name, look, "mean", [middle], [-0.2 - row], text, **drawn))
     ticks = {"tickvals": [-row for row in range(len(rows))], "ticktext": [label(r.name, 18) for r in rows]}
     side = {"range": [0.6 - len(rows), 0.6], "showgrid": False, "fixedrange": True, "automargin": True, **ticks}
-    return _figure(data, {"title": label(metric_name(one)), **x.plotly()}, side)
+    return _figure(data, {"title": metric_name(one), **x.plotly()}, side)
 
 
 def trials_figure(one: Comparison, look: Mapping[str, Style]) -> dict[str, Any]:
     """The metric of every trial by its learning rate; those off the axis, and diverged ones, at its edge."""
-    found = {result.name: each for result in one.results if (each := tried(one, result))}
-    y, data = trial_axis(one, found), []
-    edge = y.low if one.task["larger_is_better"] else y.high
+    found, y = trials(one)
+    data: list[Any] = []
     for name, each in found.items():
-        symbols, sizes, heights, told = [], [], [], []
-        for trial, _, metric, chosen in each:
-            symbols.append(SYMBOLS[look[name].round] if y.shows(metric) else "x-thin-open")
-            sizes.append(11 if chosen else 6)
-            heights.append(y.clipped(metric) if math.isfinite(metric) else edge)
-            values = ", ".join(
-                f"{key} {v:.4g}" if isinstance(v, float) else f"{key} {v}" for key, v in trial.values.items()
-            )
-            reached = compact(metric, ".4g") if math.isfinite(metric) else "diverged"
-            told.append(f"{label(values)}<br>{reached}{', chosen' if chosen else ''}")
-        marker = {"symbol": symbols, "size": sizes, "opacity": 0.75, "line": {"width": [s / 5 - 0.7 for s in sizes]}}
-        points = {"x": [rate for _, rate, _, _ in each], "y": heights, "marker": marker, "text": told}
-        hover = "%{fullData.name}<br>%{text}<extra></extra>"
-        data.append(_trace(name, look, "trials", mode="markers", cliponaxis=False, hovertemplate=hover, **points))
-    side = {"title": label(f"validation {metric_name(one)}"), **y.plotly()}
+        metrics, rates = [metric for _, metric, _ in each], [trial.values[RATE] for trial, _, _ in each]
+        larger = one.task["larger_is_better"]
+        at, marks, told = _points(y, metrics, look[name], larger, ("triangle-down", "triangle-up"))
+        for index, (trial, _, chosen) in enumerate(each):
+            values = [f"{key} {v:.4g}" if isinstance(v, float) else f"{key} {v}" for key, v in trial.values.items()]
+            told[index] = f"{label(', '.join(values))}<br>{told[index]}{', chosen' if chosen else ''}"
+        sizes = [11 if chosen else 6 for *_, chosen in each]
+        marker = {"symbol": marks, "size": sizes, "opacity": 0.75, "line": {"width": [s / 5 - 0.7 for s in sizes]}}
+        data.append(_trace(name, look, "trials", rates, at, told, mode="markers", marker=marker, cliponaxis=False))
+    side = {"title": f"validation {metric_name(one)}", **y.plotly()}
     return _figure(data, {"title": "learning rate", "type": "log"}, side)
 
 
@@ -234,21 +216,35 @@ def profiles_figure(profiles: Mapping[str, Sequence[float]], look: Mapping[str, 
     """For each optimizer the share of tasks solved within a multiple of the steps of the fastest."""
     data = []
     for name, shares in profiles.items():
-        line = {"width": 2, "dash": DASHES[look[name].round], "shape": "hv"}
-        hover = "%{fullData.name}<br>within %{x:.3g} times: %{y:.0f} %<extra></extra>"
-        y = [100 * share for share in shares]
-        data.append(_trace(name, look, "line", mode="lines", x=RATIOS, y=y, line=line, hovertemplate=hover))
+        line = {"width": 2, "dash": look[name].dash, "shape": "hv"}
+        text = [f"within {ratio:.3g} times: {100 * share:.0f} %" for ratio, share in zip(RATIOS, shares, strict=True)]
+        data.append(_trace(name, look, "line", RATIOS, [100 * s for s in shares], text, mode="lines", line=line))
     ticks = {"tickvals": [1, 2, 4, 8, 16], "range": [0, math.log10(16)], "type": "log"}
     side = {"title": "share of tasks, %", "range": [-2, 102]}
     return _figure(data, {"title": "steps to target, as a multiple of the fastest", **ticks}, side)
 
 
-def _trace(name: str, look: Mapping[str, Style], role: str, **rest: Any) -> dict[str, Any]:
-    return {"type": "scatter", "name": label(name), "meta": {"slot": look[name].slot, "role": role, "of": name}, **rest}
+def _points(
+    along: Axis, values: Sequence[float], style: Style, larger: bool, beyond: tuple[str, str]
+) -> tuple[list[float], list[str], list[str]]:
+    """Places, symbols and texts of points; those off the axis at its edge, diverged ones at its bad one."""
+    at, marks, told = [], [], []
+    for value in values:
+        finite = math.isfinite(value)
+        at.append(along.clipped(value) if finite else along.low if larger else along.high)
+        off = beyond[value > along.high] if finite else "x-thin-open"
+        marks.append(style.symbol if along.shows(value) else off)
+        told.append(compact(value, ".4g") if finite else "diverged")
+    return at, marks, told
 
 
-def _figure(data: list[dict[str, Any]], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
-    axes = [{**each, "title": {"text": each["title"]}} if "title" in each else dict(each) for each in (x, y)]
-    margin = {"l": 56, "r": 12, "t": 8, "b": 44}
-    layout = {"xaxis": axes[0], "yaxis": axes[1], "margin": margin, "showlegend": False, "hovermode": "closest"}
-    return {"data": data, "layout": layout}
+def _trace(name: str, look: Mapping[str, Style], role: str, x: Any, y: Any, text: Any = None, **rest: Any) -> Any:
+    paint = {"meta": {"slot": look[name].slot, "role": role}, "legendgroup": str(look[name].number)}
+    hover = {"text": text, "hovertemplate": _HOVER} if text else {}
+    return {"type": "scatter", "name": label(name), "x": list(x), "y": list(y), **paint, **hover, **rest}
+
+
+def _figure(data: list[Any], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
+    across, up = ({**each, "title": {"text": label(each.get("title", ""))}} for each in (x, y))
+    layout = {"margin": {"l": 56, "r": 12, "t": 8, "b": 44}, "showlegend": False, "hovermode": "closest"}
+    return {"data": data, "layout": {"xaxis": across, "yaxis": up, **layout}}

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxopt_lectures.training.program import TrainState
 from jaxopt_lectures.tuning.ground import Ground, Lane
 from jaxopt_lectures.tuning.lanes import Factory, Form, Program, Way, taken_out
+from jaxopt_lectures.tuning.threads import in_parallel
 from jaxopt_lectures.tuning.ways import fastest, filled
 
 Fixed = tuple[tuple[str, Any], ...]
@@ -100,14 +100,11 @@ class Runs:
                 outcomes.update(zip(numbers, found, strict=True))
                 done(numbers, found)
 
-        with ThreadPoolExecutor(self.way.workers, "lanes") as pool:
-            futures = [pool.submit(train, numbers) for numbers in batches]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        if self.way.workers == 1:
+            for numbers in batches:
+                train(numbers)
+        else:
+            in_parallel(train, batches, self.way.workers)
         return [outcomes[number] for number in range(len(lanes))]
 
     def _groups(self, lanes: Sequence[Lane]) -> dict[Fixed, list[int]]:

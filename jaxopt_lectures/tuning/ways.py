@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import jax
 from jaxopt_lectures.tuning.ground import Lane
 from jaxopt_lectures.tuning.lanes import Form, Program, Way
 from jaxopt_lectures.tuning.memory import allowed
+from jaxopt_lectures.tuning.threads import in_parallel
 
 _SMALL = 3e-4
 """Seconds of a lane's step below which one step a program is not worth trying: a call takes 1e-4."""
@@ -103,8 +103,7 @@ def _seconds(program: Program, lanes: list[Lane], workers: int) -> float:
         if workers == 1:
             advanced(started[0][0], started[0][1], steps)
         else:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda begun: advanced(begun[0], begun[1], steps), started))
+            in_parallel(lambda begun: advanced(begun[0], begun[1], steps), started, workers)
         return time.perf_counter() - began
 
     everyone, steps = filled(lanes[: program.lanes], program.lanes), 1
