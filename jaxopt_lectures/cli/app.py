@@ -11,13 +11,14 @@ from cyclopts.validators import Number
 
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
-from jaxopt_lectures.cli.refusal import Refusal, checked
+from jaxopt_lectures.cli.refusal import Refusal, checked, worded
 from jaxopt_lectures.tasks.task import Unfit
 from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
 
 _NAME = "jaxopt-lectures"
 _REFUSED, _INTERRUPTED, _UNREAD = 2, 130, 141  # exit codes; the last two are 128 + SIGINT and 128 + SIGPIPE
-_AtLeastOne: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1))]
+_Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
+_Whole: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0))]
 
 app = App(
     name=_NAME,
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush()
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
-        return _refuse(_worded(error))
+        return _refuse(worded(error, _NAME))
     except (Refusal, Unfit) as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
@@ -92,17 +93,17 @@ def compare_(
     *,
     optimizers: str | None = None,
     suite: str | None = None,
-    budget: _AtLeastOne = None,
-    seeds: _AtLeastOne = None,
-    steps: _AtLeastOne = None,
+    budget: _Count | None = None,
+    seeds: _Count = 5,
+    steps: _Count | None = None,
     schedule: str = "cosine",
-    warmup: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    warmup: _Whole = 0,
     space: list[str] | None = None,
     target: float | None = None,
     baseline: str | None = None,
     twins: bool = False,
     sampler: str = "sobol",
-    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    seed: _Whole = 0,
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> int:
@@ -116,7 +117,7 @@ def compare_(
       optimizers: names of `list`, optax:NAME, FILE.py:NAME, separated by commas; all of `list` if not given.
       suite: lectures or full, instead of a task.
       budget: trials of each tuning; 16, of a suite 8.
-      seeds: tunings and runs of each optimizer; 5, of a suite 3.
+      seeds: tunings and runs of each optimizer; 5.
       steps: updates of each run; the task's own number if not given.
       schedule: of the learning rate: cosine, linear, constant.
       warmup: steps in which the rate rises from 0.
@@ -132,7 +133,6 @@ def compare_(
     import jaxopt_lectures.cli.compare as comparing
 
     budget = budget or (comparing.suites.BUDGET if suite else 16)
-    seeds = seeds or (comparing.suites.SEEDS if suite else 5)
     options: dict[str, Any] = {"budget": budget, "seeds": seeds, "steps": steps, "schedule": schedule, "warmup": warmup}
     options |= {"space": space or [], "target": target, "baseline": baseline, "twins": twins}
     return comparing.run(task, suite, optimizers, data_dir, out, options | {"sampler": sampler, "seed": seed})
@@ -157,14 +157,14 @@ def sweep_(
     *,
     optimizer: str = registry.DEFAULT,
     space: list[str] | None = None,
-    trials: Annotated[int, Parameter(validator=Number(gte=1))] = 16,
-    steps: _AtLeastOne = None,
-    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    trials: _Count = 16,
+    steps: _Count | None = None,
+    seed: _Whole = 0,
+    seeds: _Count = 1,
     sampler: str = "sobol",
     halving: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     schedule: str = "cosine",
-    warmup: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    warmup: _Whole = 0,
     range_test: bool = False,
     data_dir: Path | None = None,
     checkpoint: Path | None = None,
@@ -241,13 +241,6 @@ def inspect(folder: Path, /) -> None:
     import jaxopt_lectures.cli.train as train
 
     train.inspect(folder)
-
-
-def _worded(error: CycloptsError) -> str:
-    """The parser's message as one line, ending with where to look."""
-    words = " ".join(str(error).split())
-    command = " ".join([_NAME, *(error.command_chain or ())])
-    return f"{words} Try {command} --help"
 
 
 def _refuse(message: str) -> int:

@@ -1,8 +1,10 @@
 """`compare` and `report`: options to the protocol, and a report's text and files."""
 
+import contextlib
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,9 @@ from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.refusal import Refusal, checked
 from jaxopt_lectures.comparison import files, report, suites
 from jaxopt_lectures.comparison.entries import Unknown, entry, with_space
-from jaxopt_lectures.comparison.protocol import compare, total_steps
+from jaxopt_lectures.comparison.protocol import compared, total_steps
 from jaxopt_lectures.comparison.side_by_side import Protocol
 from jaxopt_lectures.core.card import Choice, Range
-from jaxopt_lectures.records.files import make_writable
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal
 from jaxopt_lectures.tuning.progress import shown
@@ -34,31 +35,31 @@ def run(
     chosen, called = _tasks(task, suite, data_dir)
     names = _names(optimizers)
     folder = out or Path("results") / f"compare-{called}"
-    kept = {name: options.pop(name) for name in ("space", "baseline", "twins", "target")}
+    space, baseline, twins, target = (options.pop(name) for name in ("space", "baseline", "twins", "target"))
+    _check_folder(folder)  # before hours of training, not after
     try:
-        space = spaces(kept["space"])
-        entries = with_space([entry(name) for name in names], space)
+        entries = with_space([entry(name) for name in names], spaces(space))
         protocol = Protocol(**options)
         protocol.check()
-        _make_writable(folder)  # before hours of training, not after
-        _check_before(folder)
-        with shown(total_steps(chosen, entries, protocol)) as display, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            found = compare(
-                chosen,
-                entries,
-                targets=kept["target"],
-                baseline=kept["baseline"],
-                twins=kept["twins"],
-                out=folder,
-                progress=display,
-                **options,
-            )
+        with shown(total_steps(chosen, entries, protocol)) as display, _warned():
+            found, unfinished = compared(chosen, entries, protocol, target, baseline, twins, folder, progress=display)
     except (Unknown, BadSpace, TypeError, ValueError) as error:
         raise Refusal(str(error)) from error
-    except OSError as error:
-        raise Refusal(f"cannot write to {folder}: {error.strerror}") from error
-    return _tell(found, folder)
+    if not any(one.results for one in found.comparisons) and found.complete:
+        raise Refusal("; ".join(found.failed))
+    code = _tell(found, folder)
+    if found.complete:
+        unfinished.clear()
+    return code
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    """Warnings as lines."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: Terminal(sys.stderr).lines(f"warning: {message}")
+        yield
 
 
 def again(folder: Path) -> int:
@@ -67,9 +68,7 @@ def again(folder: Path) -> int:
         found = report.read(folder)
     except (OSError, files.OtherSchema) as error:
         raise Refusal(f"{folder}: {getattr(error, 'strerror', None) or error}") from error
-    home = folder if folder.is_dir() else folder.parent
-    found.save(home)
-    return _tell(found, home)
+    return _tell(found, folder if folder.is_dir() else folder.parent)
 
 
 def spaces(texts: Sequence[str]) -> dict[str, Range | Choice]:
@@ -106,32 +105,33 @@ def _names(names: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _make_writable(folder: Path) -> None:
-    try:
-        make_writable(folder)
-    except OSError as error:
-        raise Refusal(f"cannot write to --out {folder}: {error.strerror}; name another folder") from error
-
-
-def _check_before(folder: Path) -> None:
-    """What another version left there is not overwritten."""
+def _check_folder(folder: Path) -> None:
+    """Whether results can be written there, and are not those of another version; nothing is made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "it cannot be written to" if there.is_dir() else "not a directory"
+        raise Refusal(f"cannot write to --out {folder}: {there}: {why}; name another folder")
     if (folder / "results.json").exists():
         try:
             report.read(folder)
         except files.OtherSchema as error:
-            raise Refusal(f"{folder} holds {error}, or name another folder with --out") from error
+            raise Refusal(f"{folder} holds other results ({error}); name another folder with --out") from error
 
 
 def _tell(found: report.Report, folder: Path) -> int:
+    """Writes the files, prints the tables, says where the files are, and what the exit code is."""
     terminal = Terminal(sys.stdout)
     text = found.table()
     if not terminal.can_show("±×"):
         text = text.replace("±", "+-").replace("×", "x")
-    terminal.lines(*text.splitlines(), "")
-    terminal.lines(*[f"written: {path}" for path in sorted(folder.iterdir()) if path.suffix in _WRITTEN])
+    try:
+        written = found.save(folder)
+    except OSError as error:
+        raise Refusal(f"cannot write to {folder}: {error.strerror}") from error
+    finally:  # the numbers are shown even where they cannot be kept
+        terminal.lines(*text.splitlines(), "")
+    terminal.lines(*[f"written: {path}" for path in written])
     if not found.complete:
+        Terminal(sys.stderr).lines("interrupted; the same command goes on from here")
         return _INTERRUPTED
     return _FAILED if found.failed else 0
-
-
-_WRITTEN = (".json", ".csv", ".html", ".png")

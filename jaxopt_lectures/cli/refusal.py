@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from cyclopts import CycloptsError
+
 _T = TypeVar("_T")
 
 
@@ -16,3 +18,10 @@ def checked(look_up: Callable[[str], _T], name: str) -> _T:
         return look_up(name)
     except KeyError as error:
         raise Refusal(str(error.args[0])) from error
+
+
+def worded(error: CycloptsError, program: str) -> str:
+    """The parser's message as one line, ending with where to look."""
+    words = " ".join(str(error).split())
+    command = " ".join([program, *(error.command_chain or ())])
+    return f"{words} Try {command} --help"

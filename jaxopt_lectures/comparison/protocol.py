@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lectures.comparison.entries import entry, with_space
+from jaxopt_lectures.comparison.entries import Entry, entry, with_space
 from jaxopt_lectures.comparison.report import Report
 from jaxopt_lectures.comparison.side_by_side import Protocol, SideBySide
 from jaxopt_lectures.comparison.unfinished import Unfinished
@@ -72,10 +72,31 @@ def compare(
 
     A task or an optimizer that fails is reported, and the others go on. Ctrl-C gives the report of what was finished.
     """
-    protocol = Protocol(budget, seeds, steps, schedule, warmup, sampler, seed)
-    protocol.check()
     tasks = [task] if isinstance(task, Task) else list(task)
     entries = with_space([entry(asked) for asked in optimizers], space or {})
+    protocol = Protocol(budget, seeds, steps, schedule, warmup, sampler, seed)
+    folder = Path(out) if out is not None else None
+    report, unfinished = compared(tasks, entries, protocol, targets, baseline, twins, folder, devices, progress)
+    if folder is not None:
+        report.save(folder)
+        if report.complete:
+            unfinished.clear()
+    return report
+
+
+def compared(
+    tasks: Sequence[Task],
+    entries: Sequence[Entry],
+    protocol: Protocol,
+    targets: float | Mapping[str, float] | None = None,
+    baseline: str | None = None,
+    twins: bool = False,
+    folder: Path | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: Silent | None = None,
+) -> tuple[Report, Unfinished]:
+    """The comparison, and what it keeps in a folder until it is finished; see `compare`."""
+    protocol.check()
     names = [one.name for one in entries]
     if not tasks or not entries:
         raise ValueError("there is nothing to compare: name a task and an optimizer")
@@ -84,8 +105,7 @@ def compare(
     if baseline is not None and baseline not in names:
         raise ValueError(f"the baseline {baseline!r} is not among the optimizers: {', '.join(names)}")
     for one in tasks:
-        over_the_run(schedule, steps or one.steps, warmup)
-    folder = Path(out) if out is not None else None
+        over_the_run(protocol.schedule, protocol.steps or one.steps, protocol.warmup)
     told = {name: getattr(protocol, name) for name in protocol.__dataclass_fields__}
     unfinished = Unfinished(folder, told)
     told |= {
@@ -97,17 +117,12 @@ def compare(
     side = SideBySide(protocol, entries, unfinished, progress or Silent(), twins, devices)
     comparisons, complete = [], True
     for one in tasks:
-        compared, complete = side.compared(_with_target(one, targets))
-        if compared.results or compared.error:
-            comparisons.append(compared)
+        found, complete = side.compared(_with_target(one, targets))
+        if found.results or found.error:
+            comparisons.append(found)
         if not complete:
             break
-    report = Report(told, environment.describe(), tuple(comparisons), complete)
-    if folder is not None:
-        report.save(folder)
-        if complete:
-            unfinished.clear()
-    return report
+    return Report(told, environment.describe(), tuple(comparisons), complete), unfinished
 
 
 def total_steps(tasks: Sequence[Task], entries: Sequence[Any], protocol: Protocol) -> int:

@@ -1,7 +1,9 @@
 """Optimizers on one task: each studied, then all timed in turn. What fails is reported, and the others go on."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -96,14 +98,11 @@ class SideBySide:
         if found is not None:
             return found, way
         try:
-            journal = self.unfinished.journal(ground, one)
             search = Search(ground, one.build, one.space, plan.steps, plan.look, way, self.progress)
-            found = studied(search, one, plan, journal)
+            found = studied(search, one, plan, *self.unfinished.trials(ground, one))
             best = best_choice(found, ground.task.larger_is_better)
             if self.twins and best is not None:
                 found = replace(found, twins=twins_of(ground, one, best.values or {}, plan.steps, _form(search.way)))
-        except OSError:
-            raise
         except Exception as error:
             return Result(one.name, {}, error=_line(error)), way
         self.unfinished.keep(ground, one, found)
@@ -162,6 +161,12 @@ def _described(task: Task, ground: Ground | None) -> dict[str, Any]:
 
 
 def _line(error: Exception) -> str:
-    """An error in one line."""
+    """An error in one line, with the last place of the user's own code that it came through."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return text if isinstance(error, Unfit) else f"{type(error).__name__}: {text}".rstrip(": ")
+    if isinstance(error, Unfit):
+        return text
+    ours, theirs = str(Path(__file__).parents[1]), "site-packages"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((ours, "<")) and theirs not in f.filename]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {text}".rstrip(": ") + where

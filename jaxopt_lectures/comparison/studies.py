@@ -8,7 +8,7 @@ has only the second: two identical optimizers, tuned apart, would be told apart 
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,8 @@ from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.comparison.results import Result, Study, best_choice, rounded
 from jaxopt_lectures.tuning.draws import draws
 from jaxopt_lectures.tuning.ground import Ground, Lane
-from jaxopt_lectures.tuning.journal import Journal
 from jaxopt_lectures.tuning.runs import Outcome
-from jaxopt_lectures.tuning.search import Search, Setting
+from jaxopt_lectures.tuning.search import Keep, Search, Setting
 from jaxopt_lectures.tuning.space import at_the_edge, plain
 from jaxopt_lectures.tuning.trials import Trial, ranked
 
@@ -63,20 +62,22 @@ class Plan:
         return found
 
 
-def studied(search: Search, one: Entry, plan: Plan, journal: Journal | None = None) -> Result:
+def studied(
+    search: Search, one: Entry, plan: Plan, known: Sequence[Trial] = (), keep: Keep = lambda trials: None
+) -> Result:
     """Tunes an optimizer and runs what was chosen.
 
     Args:
       search: of this optimizer, on the task.
       one: the optimizer.
       plan: how often.
-      journal: keeps trials, and has those that were trained before.
+      known: trials that were done before.
+      keep: told of others as they come.
     """
     ground, settings = search.ground, plan.settings(one)
-    known = {trial.number: trial for trial in journal.trials} if journal else {}
-    keep: Callable[[list[Trial]], None] = journal.add if journal else lambda trials: None
-    found = search.train([setting for setting in settings if setting.number not in known], keep)
-    trials = sorted([*known.values(), *found], key=lambda trial: trial.number)
+    done = {trial.number for trial in known}
+    found = search.train([setting for setting in settings if setting.number not in done], keep)
+    trials = sorted([*known, *found], key=lambda trial: trial.number)
     chosen = [_chosen(one, trials, plan, study, ground.task.larger_is_better) for study in range(plan.seeds)]
     outcomes = _run(search, plan, chosen)
     studies = tuple(

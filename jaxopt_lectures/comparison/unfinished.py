@@ -1,11 +1,13 @@
 """What a comparison has done so far, on disk: an interrupted one goes on from there."""
 
+import contextlib
 import hashlib
 import inspect
 import json
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from jaxopt_lectures.records.files import make_writable, write_atomically
 from jaxopt_lectures.tuning.ground import Ground
 from jaxopt_lectures.tuning.journal import Journal
 from jaxopt_lectures.tuning.space import plain as plain_space
+from jaxopt_lectures.tuning.trials import Trial
 
 
 class Unfinished:
@@ -32,8 +35,6 @@ class Unfinished:
     def __init__(self, folder: Path | None, protocol: Mapping[str, Any]) -> None:
         self.folder = folder / "unfinished" if folder is not None else None
         self.protocol = dict(protocol)
-        if self.folder is not None:
-            make_writable(self.folder)
 
     def result(self, ground: Ground, one: Entry) -> Result | None:
         """What was found for an optimizer, if it was finished."""
@@ -47,12 +48,32 @@ class Unfinished:
         """Keeps what was found for an optimizer."""
         path = self._path(ground, one)
         if path:
-            write_atomically(path / "result.json", json.dumps(plain(result), allow_nan=False).encode())
+            with self._forgiven():
+                make_writable(path)
+                write_atomically(path / "result.json", json.dumps(plain(result), allow_nan=False).encode())
 
-    def journal(self, ground: Ground, one: Entry) -> Journal | None:
-        """Where its trials are kept as they come."""
-        path = self._path(ground, one)
-        return Journal(path, {"optimizer": one.name}) if path else None
+    def trials(self, ground: Ground, one: Entry) -> tuple[list[Trial], Callable[[list[Trial]], None]]:
+        """Its trials that were done before, and what keeps others as they come."""
+        path, journal = self._path(ground, one), None
+        if path:
+            with self._forgiven():
+                journal = Journal(path, {"optimizer": one.name})
+
+        def keep(trials: list[Trial]) -> None:
+            if journal is not None and self.folder is not None:
+                with self._forgiven():
+                    journal.add(trials)
+
+        return (list(journal.trials) if journal else []), keep
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """A disk that is full ends no comparison: from then on nothing is kept."""
+        try:
+            yield
+        except OSError as error:
+            warnings.warn(f"an interrupted comparison could not go on: {self.folder}: {error.strerror}", stacklevel=3)
+            self.folder = None
 
     def clear(self) -> None:
         """All is finished, and in the results."""
