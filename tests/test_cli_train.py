@@ -91,7 +91,7 @@ def test_a_run_that_is_not_finite_has_a_code_of_its_own(tmp_path, capsys):
         (["xor", "--b1", "1.5"], "b1 must lie in [0, 1)"),
         (["xor", "--learning-rate", "fast"], "learning_rate must be a number, got 'fast'"),
         (["xor", "--schedule", "cosin"], "did you mean 'cosine'"),
-        (["xor", "--warmup", "60", "--steps", "50"], "warmup must be a whole number of steps"),
+        (["xor", "--warmup", "60", "--steps", "50"], "warmup must be below the 50 steps"),
         (["xor", "--steps", "many"], "steps must be a whole number, at least 1, got 'many'"),
         (["xor", "--steps", "0"], "steps must be a whole number"),
         (["xor", "--eval-every", "0"], "eval_every must be at least 1"),

@@ -45,7 +45,7 @@ def run(
             found, unfinished = compared(chosen, entries, protocol, target, baseline, twins, folder, progress=display)
     except (Unknown, BadSpace, TypeError, ValueError) as error:
         raise Refusal(str(error)) from error
-    if not any(one.results for one in found.comparisons) and found.complete:
+    if found.complete and not any(not result.error for one in found.comparisons for result in one.results):
         raise Refusal("; ".join(found.failed))
     code = _tell(found, folder)
     if found.complete:

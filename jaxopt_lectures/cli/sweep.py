@@ -26,7 +26,8 @@ _WIDTH, _HEIGHT = 78, 10
 def run(name: str, optimizer: str, space: list[str], data_dir: Path | None, options: dict[str, Any]) -> int:
     """Searches as the options say, and prints the best."""
     name = name if ":" in name else name.replace("-", "_")
-    task = checked(lambda word: tasks.get(word, data_dir), name)
+    checked(tasks.known, name)
+    task = tasks.get(name, data_dir)
     schedule, warmup, ranging = (options.pop(word) for word in ("schedule", "warmup", "range_test"))
     try:
         (one,) = with_space([entry(optimizer)], spaces(space))

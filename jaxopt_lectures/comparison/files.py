@@ -52,8 +52,8 @@ def read(folder: Path) -> Record:
 def to_json(report: Record) -> str:
     """Everything as JSON. What is not finite is null there."""
     text = json.dumps({"schema": SCHEMA, **plain(report)}, indent=1, allow_nan=False)
-    # A curve on one line, not a line for each of its numbers.
-    return re.sub(r"\[[^][{}\"]*\]", lambda series: "".join(series[0].split()), text) + "\n"
+    # A curve on one line, not a line for each of its numbers. A line's end is only between values, never in a text.
+    return re.sub(r"\[\n[^][{}\"]*\]", lambda series: "".join(series[0].split()), text) + "\n"
 
 
 def from_json(text: str) -> Record:

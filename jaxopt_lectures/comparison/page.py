@@ -114,7 +114,7 @@ class _Page:
             f'<a href="#task-{number}">{escape(one.task["name"])}</a>: {escape(one.task["summary"])}'
             for number, one in enumerate(self.record.comparisons)
         ]
-        return f'<nav aria-label="Tasks"><h3>Tasks</h3><ul>{"".join(f"<li>{link}</li>" for link in links)}</ul></nav>'
+        return f'<nav aria-label="Tasks"><p>Tasks:</p><ul>{"".join(f"<li>{link}</li>" for link in links)}</ul></nav>'
 
     def overview(self) -> str:
         """All optimizers on all tasks, and how often each was near the best."""

@@ -86,8 +86,11 @@ def table(columns: Sequence[Column], rows: Rows, look: Mapping[str, Style], what
         f"{''.join(cell.html() for cell in cells)}</tr>"
         for name, cells in rows
     )
-    inner = f"<caption>{escape(note)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(what)}"><table>{inner}</table></div>'
+    inner = f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    told = f'<p class="note">{escape(note)}</p>'
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(what)}"><table>{inner}</table></div>{told}'
+    )
 
 
 def _head(column: Column) -> str:

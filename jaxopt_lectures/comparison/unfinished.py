@@ -54,17 +54,20 @@ class Unfinished:
 
     def trials(self, ground: Ground, one: Entry) -> tuple[list[Trial], Callable[[list[Trial]], None]]:
         """Its trials that were done before, and what keeps others as they come."""
-        path, journal = self._path(ground, one), None
-        if path:
+        path, told = self._path(ground, one), {"optimizer": one.name}
+        journals: list[Journal] = []
+        if path and path.exists():
             with self._forgiven():
-                journal = Journal(path, {"optimizer": one.name})
+                journals.append(Journal(path, told))
 
         def keep(trials: list[Trial]) -> None:
-            if journal is not None and self.folder is not None:
+            if path and self.folder is not None:
                 with self._forgiven():
-                    journal.add(trials)
+                    if not journals:
+                        journals.append(Journal(path, told))
+                    journals[0].add(trials)
 
-        return (list(journal.trials) if journal else []), keep
+        return [trial for journal in journals for trial in journal.trials], keep
 
     @contextlib.contextmanager
     def _forgiven(self) -> Iterator[None]:

@@ -33,6 +33,12 @@ def test_nothing_is_lost_on_the_way_to_disk():
     assert again.failed == RECORD.failed == ["failed on blobs: RuntimeError: <b>no</b>"]
 
 
+def test_a_code_with_brackets_keeps_its_spaces():
+    code = "jol.join_schedules([a(0.0, 1), b(1, 0)], [5])"
+    record = made.record(made.comparison(made.result("adam", (0.5, 0.6), code=code)))
+    assert files.from_json(files.to_json(record)).comparisons[0].results[0].code == code
+
+
 def test_it_is_json_for_everyone():
     text = files.to_json(RECORD)
     content = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
