@@ -1,4 +1,4 @@
-"""How `make docs` makes the site: Sphinx, MyST, the gallery that runs the examples, and four small extensions.
+"""How `make docs` makes the site: Sphinx, MyST, the gallery that runs the examples, and five small extensions.
 
 `sphinx-build -t without_gallery` leaves the gallery out, for a quick look at the pages.
 """
@@ -29,6 +29,7 @@ extensions = [
     "links",
     "mathml",
     "reference",
+    "suite",
 ]
 exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]

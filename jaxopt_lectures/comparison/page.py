@@ -1,6 +1,5 @@
 """A comparison as one HTML page that needs nothing else: tables that sort, figures, what to paste, what it means."""
 
-import importlib
 import importlib.resources
 import re
 import string
@@ -29,12 +28,12 @@ _ELSEWHERE = ("date", "device", "devices", "cpus", "platform", "commit")
 
 def html(record: Record) -> str:
     """The page."""
+    from plotly.offline import get_plotlyjs
+
     page = _Page(record)
     text = importlib.resources.files("jaxopt_lectures.comparison").joinpath("page_template.html").read_text("utf-8")
     pairs = enumerate(zip(LIGHT, DARK, strict=True))
     body = page.body()
-    # Imported by name: plotly has no types to check.
-    plotly = importlib.import_module("plotly.offline").get_plotlyjs()
     return string.Template(text).substitute(
         title=escape(page.title),
         colours="\n".join(f"  --s{slot}: light-dark({light}, {dark});" for slot, (light, dark) in pairs),
@@ -43,7 +42,7 @@ def html(record: Record) -> str:
         body=body,
         studies=escape(page.studies),
         figures=page.figures.script(),
-        plotly=re.sub("</(?=script)", r"<\\/", plotly, flags=re.IGNORECASE),
+        plotly=re.sub("</(?=script)", r"<\\/", get_plotlyjs(), flags=re.IGNORECASE),
     )
 
 

@@ -14,7 +14,7 @@ from jaxopt_lectures.comparison.verdicts import Verdict, conclusion, verdicts
 from jaxopt_lectures.terminal.console import Terminal, new_table
 
 _NONE = "-"
-_WORDS = {"within noise": "noise", "one seed": _NONE}
+_WORDS = {"within noise": "noise", "one seed": _NONE, "no baseline": _NONE}
 _MARKS = {"better": " +", "worse": " -", "within noise": " =", "diverged": " !", "failed": " !"}
 
 

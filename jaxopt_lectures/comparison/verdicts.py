@@ -9,7 +9,7 @@ from typing import Literal
 from jaxopt_lectures.comparison.results import Comparison, Result
 from jaxopt_lectures.comparison.statistics import band, holm, paired, probability_of_improvement
 
-Kind = Literal["baseline", "better", "worse", "within noise", "one seed", "diverged", "failed"]
+Kind = Literal["baseline", "better", "worse", "within noise", "one seed", "no baseline", "diverged", "failed"]
 _LEAST = 2.0**-126
 _CLAIM = 0.05
 """Chance of a false claim, over all optimizers of a task."""
@@ -79,7 +79,7 @@ def _verdict(
     if result is base:
         return Verdict("baseline", mean, low, high, ratio=ratio)
     if base is None or result.name not in compared:
-        return Verdict("within noise", mean, low, high, ratio=ratio)
+        return Verdict("no baseline", mean, low, high, ratio=ratio)
     difference, near, far, _ = compared[result.name]
     p, sign = raised[result.name], 1 if larger else -1
     ours, theirs = ([sign * score for score in one.scores] for one in (result, base))

@@ -84,7 +84,7 @@ def test_what_diverged_or_failed_is_said_and_not_averaged():
 def test_a_baseline_that_diverged_is_no_measure():
     lost = result("base", (math.nan,) * 5)
     found, said = judged(lost, result("other", (0.9, 0.91, 0.92, 0.9, 0.91)))
-    assert found["other"].kind == "within noise"
+    assert found["other"].kind == "no baseline"
     assert math.isnan(found["other"].difference)
     assert any("the baseline base diverged" in line for line in said)
     assert not any("not told apart" in line for line in said)
