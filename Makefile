@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 .PHONY: help setup demo test docs bench soak lock format clean
 
 help:
-	@echo "make demo    compare the lectures' optimizers with optax on handwritten digits"
+	@echo "make demo    which of six optimizers is best on handwritten digits?"
 	@echo "make test    lint, types and all tests"
 	@echo "make docs    run the examples and build the site, docs/_build/html/index.html"
 	@echo "make setup   only the environment (.venv)"
@@ -50,7 +50,7 @@ $(VENV)/.bench: $(VENV)/.test requirements-bench.lock
 setup: $(VENV)/.setup
 
 demo: setup
-	$(BIN)/jaxopt-lectures compare digits
+	$(BIN)/jaxopt-lectures compare digits --optimizers adam,adamw,sgd,momentum,nesterov,lion --twins
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -67,6 +67,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.minimize
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.comparison
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py

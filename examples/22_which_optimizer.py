@@ -25,8 +25,8 @@ task = dataclasses.replace(tasks.get("digits"), steps=150)
 # %%
 # The rate decides
 # ----------------
-# Thirty-two learning rates for each of three methods, over five powers of ten. ``jol.sweep`` trains them side by side in
-# one compiled program; another rate is another operand, and compiles nothing.
+# Thirty-two learning rates for each of three methods, over five powers of ten. ``jol.sweep`` trains them side by side
+# in one compiled program; another rate is another operand, and compiles nothing.
 
 SPACES = {
     "sgd": (jol.sgd, {"learning_rate": jol.Range(1e-3, 30.0)}),
@@ -44,16 +44,17 @@ for sweep in sweeps.values():
 
 at = {}
 for name, (factory, _) in SPACES.items():
-    fixed = jol.sweep(task, factory, {"learning_rate": jol.Choice((0.01, 1.0))}, trials=2, sampler="grid")
+    fixed = jol.sweep(task, factory, {"learning_rate": jol.Range(0.01, 1.0)}, trials=2, sampler="grid")
     at[name] = [trial.metric for trial in fixed.trials]
-    print(f"{name:<9} accuracy at 0.01: {at[name][0]:.2f}, at 1: {at[name][1]:.2f}, tuned: {sweeps[name].best.metric:.2f}")
+    low, high = at[name]
+    print(f"{name:<9} accuracy at 0.01: {low:.2f}, at 1: {high:.2f}, tuned: {sweeps[name].best.metric:.2f}")
 
 # %%
 # The same budget for each
 # ------------------------
-# ``jol.compare`` tunes every method once for each seed, with trials of its own, chooses on the validation images, trains
-# what it chose once more from fresh weights, and takes the accuracy on images that nothing was chosen by. Runs of one
-# seed start alike, so differences are taken seed by seed.
+# ``jol.compare`` tunes every method once for each seed, with trials of its own, chooses on the validation images,
+# trains what it chose once more from fresh weights, and takes the accuracy on images that nothing was chosen by. Runs
+# of one seed start alike, so differences are taken seed by seed.
 
 report = jol.compare(
     task, [(name, factory, space) for name, (factory, space) in SPACES.items()], budget=6, seeds=5, baseline="adam"
@@ -63,10 +64,10 @@ print(report)
 # %%
 # The tuning is part of the method
 # --------------------------------
-# Why tune anew for every seed? Because a tuning has luck, too. Take one method under two names, tune each once, and run
-# what was found with many seeds: the runs of each name agree with one another better than with the other's, and a t-test
-# finds a "difference" between a method and itself. In 200 such comparisons that happened 92 times; with a tuning for each
-# seed 6 times (``benchmarks/comparison.py``).
+# Why tune anew for every seed? Because a tuning has luck, too. Take one method under two names, tune each once, and
+# run what was found with many seeds: the runs of each name agree with one another better than with the other's, and a
+# t-test finds a "difference" between a method and itself. In 200 such comparisons that happened 92 times; with a tuning
+# for each seed 6 times (``benchmarks/comparison.py``).
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
 for index, (name, sweep) in enumerate(sweeps.items()):

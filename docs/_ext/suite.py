@@ -1,4 +1,4 @@
-"""What the full suite found, as tables of the page "Which optimizer?", made when Sphinx reads from what is committed."""
+"""What the full suite found, as tables of the page "Which optimizer?", made of its committed results."""
 
 from collections.abc import Sequence
 from pathlib import Path

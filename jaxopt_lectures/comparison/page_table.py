@@ -162,7 +162,7 @@ def row(one: Comparison, result: Result, verdict: Verdict) -> list[Cell]:
     low, high = scale * verdict.low, scale * verdict.high
     several = len(result.studies) > 1 and math.isfinite(verdict.mean)
     band = Cell(f"{number(low, digits)} to {number(high, digits)}", low) if several else Cell(NONE)
-    judged = verdict.kind != "within noise" or math.isfinite(verdict.difference)
+    judged = verdict.kind != "no baseline"
     p = "&lt; 0.0001" if verdict.p < 1e-4 else number(verdict.p, ".2g")
     return [
         plain(scale * verdict.mean, digits),
@@ -202,8 +202,7 @@ def mean(one: Comparison, verdict: Verdict | None) -> Cell:
     """The mean score of an optimizer, with a mark of its verdict."""
     if verdict is None:
         return Cell(NONE)
-    value, compared = scale_of(one) * verdict.mean, verdict.kind != "within noise" or math.isfinite(verdict.difference)
-    mark = _MARKS.get(verdict.kind, "\u2007") if compared else "\u2007"
+    value, mark = scale_of(one) * verdict.mean, _MARKS.get(verdict.kind, "\u2007")
     shown = number(value, ".1f" if scale_of(one) == 100 else ".3g")
     return Cell(f'{shown} <span title="{verdict.kind}">{mark}</span>', value, verdict.kind.split()[0])
 
