@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 import jaxopt_lectures as jol
-from benchmarks.harness import RESULTS, machine, save
+from benchmarks.harness import measured
 from benchmarks.training import bare_scan, jitted_loop, nnx_idiom
 from jaxopt_lectures import tasks
 from jaxopt_lectures.comparison.entries import entry, scheduled, with_space
@@ -164,15 +164,5 @@ def six():
 PARTS = {"sweeps": sweeps, "same": same, "planted": planted, "six": six}
 
 
-def main(names):
-    """Measures the parts of these names, all if none."""
-    path = RESULTS / "comparison.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
-    for name in names or PARTS:
-        print(f"== {name}: {PARTS[name].__doc__.splitlines()[0]}", flush=True)
-        rows[name] = {"found": PARTS[name](), "commit": machine()["commit"]}
-        save("comparison", rows)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measured("comparison", PARTS, sys.argv[1:])

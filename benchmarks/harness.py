@@ -65,3 +65,13 @@ def save(name, rows, **more):
     part.write_text(json.dumps({"schema": 1, "machine": machine(), "rows": rows, **more}, indent=2) + "\n")
     os.replace(part, target)
     return target
+
+
+def measured(name, parts, wanted):
+    """Measures the parts of these names, all if none, and keeps those that were measured before."""
+    path = RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    for part in wanted or parts:
+        print(f"== {part}: {parts[part].__doc__.splitlines()[0]}", flush=True)
+        rows[part] = {"found": parts[part](), "commit": machine()["commit"]}
+        save(name, rows)

@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 
 import jaxopt_lectures as jol
-from benchmarks.harness import RESULTS, machine, save
+from benchmarks.harness import measured
 from jaxopt_lectures import tasks
 from jaxopt_lectures.models.mlp import MLP
 from jaxopt_lectures.training.batches import order
@@ -271,15 +271,5 @@ def checkpoints(rounds=3, steps=60_000):
 PARTS = {"steps": steps_a_second, "compilations": compilations, "checkpoints": checkpoints}
 
 
-def main(names):
-    """Measures the parts of these names, all if none."""
-    path = RESULTS / "training.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
-    for name in names or PARTS:
-        print(f"== {name}: {PARTS[name].__doc__.splitlines()[0]}", flush=True)
-        rows[name] = {"found": PARTS[name](), "commit": machine()["commit"]}
-        save("training", rows)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measured("training", PARTS, sys.argv[1:])

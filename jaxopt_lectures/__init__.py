@@ -139,10 +139,8 @@ _LATE = {
     "make_epoch": "training.ways",
     "make_step": "training.program",
     "range_test": "tuning.range_test",
-    "read_report": "comparison.report",
     "sweep": "tuning.sweep",
 }
-_ELSEWHERE = {"read_report": "read"}
 
 
 def __getattr__(name: str) -> Any:
@@ -151,7 +149,7 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         module = importlib.import_module(f"jaxopt_lectures.{_LATE.get(name, name)}")
-        return module if name in _ROOMS else getattr(module, _ELSEWHERE.get(name, name))
+        return module if name in _ROOMS else getattr(module, name)
     if name == "__version__":
         from importlib.metadata import version
 

@@ -30,6 +30,7 @@ from jaxopt_lectures.tuning.ground import Ground
 from jaxopt_lectures.tuning.progress import Silent
 from jaxopt_lectures.tuning.runs import Runs
 from tests.training.tiny import KEEPING, TASK, plane
+from tests.tuning.interrupter import Interrupter
 
 RATE = {"learning_rate": Range(1e-3, 0.3)}
 ADAM, SGD = ("ours", jol.adam, RATE), ("theirs", optax.sgd, RATE)
@@ -189,18 +190,6 @@ def test_a_twin_that_is_none_is_found_out():
     one = dataclasses.replace(entry(ADAM), card=card)
     (found,) = compare(TASK, [one], twins=True, **QUICK).comparisons
     assert found.results[0].twins.apart[0] > 100 * found.results[0].twins.noise[0]
-
-
-class Interrupter(Silent):
-    """Presses Ctrl-C after so many steps of lanes."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def advance(self, steps):
-        self.left -= steps
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path, monkeypatch, report):

@@ -14,12 +14,12 @@ import jaxopt_lectures as jol
 from jaxopt_lectures.core.card import Choice, Range
 from jaxopt_lectures.tuning.journal import Journal, OtherSweep
 from jaxopt_lectures.tuning.lanes import Way
-from jaxopt_lectures.tuning.progress import Silent
 from jaxopt_lectures.tuning.runs import Runs
 from jaxopt_lectures.tuning.space import BadSpace
 from jaxopt_lectures.tuning.sweep import sweep
 from jaxopt_lectures.tuning.trials import Trial, ranked
 from tests.training.tiny import KEEPING, TASK
+from tests.tuning.interrupter import Interrupter
 
 SPACE = {"learning_rate": Range(1e-5, 1.0)}
 QUICK = {"trials": 8, "steps": 30, "way": Way("loop", 4), "devices": jax.devices()[:1]}
@@ -128,18 +128,6 @@ def test_halving_goes_on_with_what_a_model_keeps():
     found = sweep(KEEPING, jol.adam, SPACE, halving=2, **QUICK | {"steps": 32})
     whole = sweep(KEEPING, jol.adam, SPACE, **QUICK | {"steps": 32})
     assert found.best.metric == whole.trials[found.best.number].metric
-
-
-class Interrupter(Silent):
-    """Presses Ctrl-C after so many steps of lanes."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def advance(self, steps):
-        self.left -= steps
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "tpe"])
