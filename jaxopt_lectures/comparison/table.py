@@ -92,7 +92,7 @@ def _protocol(record: Record) -> str:
 
 def _table(record: Record, one: Comparison, found: dict[str, Verdict]) -> Table:
     target, unit, base = one.task["target"], one.task["metric_unit"], record.protocol["baseline"]
-    solved = f"to {100 * target:g} %" if unit == "%" else f"to {compact(target)}"
+    solved = "" if target is None else f"to {100 * target:g} %" if unit == "%" else f"to {compact(target)}"
     ratio = any(verdict.ratio for verdict in found.values())
     headers = (
         f"{one.task['metric']}\n{unit}",

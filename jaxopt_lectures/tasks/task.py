@@ -64,7 +64,7 @@ class Task:
       metric: (model, x, y) -> scalar to judge by; the model is in evaluation mode.
       data: gives the examples; called once, and only by who trains.
       batch_size: examples per step; all of them for a deterministic problem.
-      target: the metric at which the task counts as solved.
+      target: the metric at which the task counts as solved; None where there is no such thing.
       steps: how long to train where no one says otherwise.
       metric_name: what the metric measures, for tables and axes.
       metric_unit: "%" for a share, which is shown times 100; any other word is shown as it is.
@@ -78,7 +78,7 @@ class Task:
     metric: Callable[[Any, Any, Any], Any]
     data: Callable[[], Data]
     batch_size: int
-    target: float
+    target: float | None
     steps: int = 1000
     metric_name: str = "accuracy"
     metric_unit: str = "%"
@@ -86,7 +86,9 @@ class Task:
 
     @property
     def goal(self) -> str:
-        """The target in words: "accuracy 95 %", "error <= 1"."""
+        """The target in words: "accuracy 95 %", "error <= 1"; the metric alone where there is none."""
+        if self.target is None:
+            return self.metric_name
         sign = "" if self.larger_is_better else "<= "
         value = f"{100 * self.target:g} %" if self.metric_unit == "%" else f"{self.target:g} {self.metric_unit}"
         return f"{self.metric_name} {sign}{value}".strip()

@@ -20,6 +20,7 @@ _TOGETHER = 8
 """Trials that are asked for before what came of them is told; they run side by side."""
 _WORST = 1e30
 """What a trial that diverged is said to have lost."""
+_APART = 1009
 _NAME = "sweep"
 
 
@@ -38,7 +39,7 @@ def searched(
       search: what trains.
       larger_is_better: whether the metric rises.
       trials: how many there are to be.
-      seed: of the sampler; processes that share a study need others of their own.
+      seed: of the sampler. Who joins a study draws otherwise than who began it.
       seeds: of the runs of each trial.
       folder: where the study is kept; in memory if None.
       told: what is searched.
@@ -59,14 +60,10 @@ def searched(
 
         make_writable(folder)
         storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
-    study = optuna.create_study(
-        storage=storage,
-        study_name=_NAME,
-        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
-        direction="minimize",
-        load_if_exists=True,
-    )
-    _check_same(study, {name: value for name, value in told.items() if name != "seed"}, folder)
+    study = optuna.create_study(storage=storage, study_name=_NAME, direction="minimize", load_if_exists=True)
+    _check_same(study, told, folder)
+    joined = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed + _APART * joined, constant_liar=True)
     sign = -1.0 if larger_is_better else 1.0
     while (left := trials - len(_done(study))) > 0:
         asked = [study.ask(_distributions(search)) for _ in range(min(_TOGETHER, left))]

@@ -156,6 +156,9 @@ def test_targets_of_all_or_by_task():
         if wanted == 1e9:
             assert one.steps_to_target(one.results[0]) == one.looks[0]
             assert one.seconds_to_target(one.results[0]) > 0
+    without = compare(dataclasses.replace(TASK, target=None), [ADAM], **QUICK)
+    assert without.comparisons[0].steps_to_target(without.comparisons[0].results[0]) == math.inf
+    assert "None" not in without.table()
     (never,) = compare(TASK, [ADAM], targets=-1.0, **QUICK).comparisons
     assert never.steps_to_target(never.results[0]) == math.inf
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -171,6 +172,20 @@ def test_more_trials_of_a_study_go_on_with_it(tmp_path, monkeypatch):
     count = counted(monkeypatch)
     found = sweep(TASK, jol.adam, SPACE, sampler="tpe", checkpoint=tmp_path, **QUICK | {"trials": 11})
     assert (len(found.trials), sum(count)) == (11, 3)
+
+
+def test_two_who_share_a_folder_share_the_study(tmp_path):
+    """Each finds trials of the other's, and none is lost or trained for both."""
+    options = QUICK | {"trials": 24, "sampler": "tpe", "checkpoint": tmp_path}
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(sweep, TASK, jol.adam, SPACE, **options) for _ in range(2)]
+        one, other = (future.result() for future in futures)
+    together = sweep(TASK, jol.adam, SPACE, **options)
+    # Both may have asked for their last eight at once.
+    assert 24 <= len(together.trials) <= 32
+    assert [trial.number for trial in together.trials] == list(range(len(together.trials)))
+    for trials in (one.trials, other.trials):
+        assert {trial.number: trial for trial in together.trials}.items() >= {t.number: t for t in trials}.items()
 
 
 def test_journals_keep_what_is_not_finite_and_nothing_python_alone_reads(tmp_path):
