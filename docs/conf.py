@@ -31,7 +31,7 @@ extensions = [
     "reference",
     "suite",
 ]
-exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "suite", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 smartquotes_action = "D"  # dashes only: "..." and quotes in formulas are what they are

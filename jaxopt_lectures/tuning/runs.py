@@ -43,7 +43,7 @@ class Runs:
       factory: `factory(**values)` gives the optimizer.
       traced: the arguments that are operands of the program; of the others, each combination has its own.
       look: the most steps that are taken between two looks.
-      way: how lanes are run; `choose` finds the fastest.
+      way: how lanes are run, one by one if None; `choose` finds the fastest.
       advance: told of steps of lanes that were taken; it may raise KeyboardInterrupt.
     """
 
@@ -53,11 +53,11 @@ class Runs:
         factory: Factory,
         traced: Sequence[str],
         look: int,
-        way: Way = Way("loop", 1),  # noqa: B008
+        way: Way | None = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> None:
         self.ground, self.factory, self.traced, self.look = ground, factory, tuple(traced), look
-        self.way, self.advance, self._lock = way, advance, threading.Lock()
+        self.way, self.advance, self._lock = way or Way("loop", 1), advance, threading.Lock()
         self._programs: dict[Fixed, Program] = {}
 
     def choose(self, lanes: Sequence[Lane], steps: int) -> dict[str, float]:

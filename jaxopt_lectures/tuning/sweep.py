@@ -24,7 +24,9 @@ class Sweep:
 
     Attributes:
       task: name of the task.
-      metric, metric_unit, larger_is_better: what it was judged by, on the validation examples.
+      metric: what it was judged by, on the validation examples.
+      metric_unit: "%" for a share.
+      larger_is_better: whether the metric rises.
       space: where was looked.
       trials: in the order of their numbers.
       way: how they were run, with the seconds that each way tried would have taken.

@@ -3,14 +3,12 @@
 import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any
 
 import jax
 
-_T = TypeVar("_T")
 
-
-def in_parallel(work: Callable[[_T], None], parts: Iterable[_T], workers: int) -> None:
+def in_parallel(work: Callable[[Any], None], parts: Iterable[Any], workers: int) -> None:
     """Does all parts, so many at once; the first error ends it, once the parts under way are done.
 
     What `with jax.enable_x64(True)` and the like set is of one thread; the others are told.
@@ -18,7 +16,7 @@ def in_parallel(work: Callable[[_T], None], parts: Iterable[_T], workers: int) -
     x64, promotion = jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion
     precision = jax.config.jax_default_matmul_precision
 
-    def told(part: _T) -> None:
+    def told(part: Any) -> None:
         with contextlib.ExitStack() as settings:
             settings.enter_context(jax.enable_x64(x64))
             settings.enter_context(jax.numpy_dtype_promotion(promotion))

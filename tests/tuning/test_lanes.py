@@ -154,8 +154,11 @@ def test_another_value_compiles_nothing():
 
 def test_what_a_model_keeps_is_kept_lane_by_lane():
     task = dataclasses.replace(TASK, model=Keeping)
+
     # Adam would divide the bias before the normalisation, whose gradient is nothing but roundings, by its size.
-    descent = lambda learning_rate, b1: optax.sgd(learning_rate, b1)  # noqa: E731
+    def descent(learning_rate, b1):
+        return optax.sgd(learning_rate, b1)
+
     together, single = (trained(Way("loop", size), 20, task=task, factory=descent) for size in (5, 1))
     for one, other in zip(together, single, strict=True):
         np.testing.assert_allclose(one.metrics, other.metrics, rtol=1e-4)  # as for the devices
