@@ -117,10 +117,9 @@ def result_from_plain(fields: Mapping[str, Any]) -> Result:
 
 
 def _rows(one: Comparison, study: Study) -> Iterator[list[Any]]:
-    values = json.dumps(plain(study.values))
     for look, loss, metric in zip(one.looks, study.loss, study.metric, strict=False):
-        score = study.score if look == one.looks[-1] else ""
-        yield ["run", study.seed, look, loss, metric, score, values]
+        end = (study.score, json.dumps(plain(study.values))) if look == one.looks[-1] else ("", "")
+        yield ["run", study.seed, look, loss, metric, *end]
     for trial in study.trials:
         yield [
             "trial",

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,8 +164,3 @@ def best_choice(result: Result, larger_is_better: bool) -> Study | None:
         return statistics.fmean(found)
 
     return (max if larger_is_better else min)(tuned, key=metric)
-
-
-def rounded(values: Iterable[float]) -> Series:
-    """Seven digits, which is all that float32 has."""
-    return tuple(float(f"{value:.7g}") for value in values)

@@ -9,11 +9,12 @@ import optax
 
 from jaxopt_lectures.comparison.entries import Entry
 from jaxopt_lectures.comparison.measures import largest_difference, moved
-from jaxopt_lectures.comparison.results import Twins, rounded
+from jaxopt_lectures.comparison.results import Twins
 from jaxopt_lectures.training.batches import Batches
 from jaxopt_lectures.training.program import TrainState, make_step, start
 from jaxopt_lectures.training.ways import Epoch, Way, make_epoch
 from jaxopt_lectures.tuning.ground import Ground
+from jaxopt_lectures.tuning.trials import rounded
 
 _NOISE = 1e-6
 """By how much the weights are moved from which the twin starts again: ten roundings of a weight of 1."""

@@ -10,7 +10,7 @@ from jaxopt_lectures.tuning.operands import operands
 from jaxopt_lectures.tuning.progress import Silent
 from jaxopt_lectures.tuning.runs import Outcome, Runs
 from jaxopt_lectures.tuning.space import Space, check_space
-from jaxopt_lectures.tuning.trials import Trial, ranked
+from jaxopt_lectures.tuning.trials import Trial, ranked, rounded
 
 
 class Setting(NamedTuple):
@@ -119,7 +119,7 @@ def _lanes(settings: Sequence[Setting]) -> tuple[list[Lane], list[int]]:
 
 
 def _trial(setting: Setting, outcomes: Sequence[Outcome], steps: int) -> Trial:
-    metrics = tuple(outcome.metrics[-1] for outcome in outcomes)
-    losses = tuple(outcome.losses[-1] for outcome in outcomes)
+    metrics = rounded(outcome.metrics[-1] for outcome in outcomes)
+    losses = rounded(outcome.losses[-1] for outcome in outcomes)
     lost = any(outcome.diverged for outcome in outcomes)
     return Trial(setting.number, dict(setting.values), setting.seeds, metrics, losses, steps, lost)

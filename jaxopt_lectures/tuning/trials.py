@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,8 @@ def ranked(trials: Sequence[Trial], larger_is_better: bool) -> list[Trial]:
         return lost, -trial.steps, 0.0 if lost else sign * metric, loss, trial.number
 
     return sorted(trials, key=order)
+
+
+def rounded(values: Iterable[float]) -> tuple[float, ...]:
+    """Seven digits, which is all that float32 has."""
+    return tuple(float(f"{value:.7g}") for value in values)

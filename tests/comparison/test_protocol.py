@@ -1,6 +1,7 @@
 """The protocol: equal budgets, equal starts, fresh seeds; what fails and what is interrupted."""
 
 import dataclasses
+import errno
 import functools
 import math
 
@@ -223,6 +224,19 @@ def test_another_protocol_takes_nothing_of_what_was_begun(tmp_path, monkeypatch)
     )
     compare(TASK, [ADAM], out=tmp_path, **QUICK | {"seeds": 1})
     assert sum(trained) == 4
+
+
+def test_a_disk_that_is_full_ends_nothing_but_the_keeping(tmp_path, monkeypatch, report):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jaxopt_lectures.tuning.journal.Journal.add", full)
+    with pytest.warns(UserWarning, match="could not go on.*No space left on device"):
+        found = compare(TASK, [ADAM, SGD], out=tmp_path, **QUICK)
+    assert found.complete
+    assert not found.failed
+    for one, other in zip(found.comparisons[0].results, report.comparisons[0].results, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
