@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.comparison import files, page
-from jaxopt_lectures.comparison.measures import metric_text, profile_costs
+from jaxopt_lectures.comparison.measures import compact, metric_text, profile_costs
 from jaxopt_lectures.comparison.results import Comparison, Record
 from jaxopt_lectures.comparison.statistics import profile
 from jaxopt_lectures.comparison.verdicts import Verdict, verdicts
@@ -51,16 +51,20 @@ def _rates(done: Sequence[Comparison], name: str) -> str:
     chosen = sorted(float(each["learning_rate"]) for each in values if "learning_rate" in each)
     if not chosen:
         return ""
-    return f"{chosen[len(chosen) // 4]:.1g} to {chosen[3 * len(chosen) // 4]:.1g}"
+    return " to ".join(compact(chosen[len(chosen) * quarter // 4], ".1g") for quarter in (1, 3))
 
 
 def told(record: Record) -> str:
     """The protocol and the machine in a sentence."""
     protocol, environment = record.protocol, record.environment
+    base = protocol["baseline"]
+    found = [verdict.kind for one in record.comparisons if one.results for verdict in verdicts(one, base).values()]
+    better, worse, others = found.count("better"), found.count("worse"), len(found) - found.count("baseline")
     return (
         f"{len(record.comparisons)} tasks, {len(protocol['optimizers'])} optimizers, {protocol['seeds']} studies of "
         f"{protocol['budget']} trials each, the rate falling on a {protocol['schedule']}; jax {environment['jax']}, "
-        f"{environment['device']}, {environment['date'][:10]}, commit {str(environment['commit'])[:7]}.\n"
+        f"{environment['device']}, {environment['date'][:10]}, commit {str(environment['commit'])[:7]}. Of {others} final scores, {better} are better "
+        f"and {worse} worse than {base}'s by more than noise.\n"
     )
 
 
