@@ -63,8 +63,8 @@ def told(record: Record) -> str:
     return (
         f"{len(record.comparisons)} tasks, {len(protocol['optimizers'])} optimizers, {protocol['seeds']} studies of "
         f"{protocol['budget']} trials each, the rate falling on a {protocol['schedule']}; jax {environment['jax']}, "
-        f"{environment['device']}, {environment['date'][:10]}, commit {str(environment['commit'])[:7]}. Of {others} final scores, {better} are better "
-        f"and {worse} worse than {base}'s by more than noise.\n"
+        f"{environment['device']}, {environment['date'][:10]}, commit {str(environment['commit'])[:7]}. Of {others} "
+        f"final scores, {better} are better and {worse} worse than {base}'s by more than noise.\n"
     )
 
 
