@@ -297,9 +297,24 @@ def test_several_tasks_are_one_table_with_marks():
     one = made.comparison(made.result("base", (0.9, 0.91, 0.9)), made.result("good", (0.98, 0.99, 0.98)))
     two = made.comparison(made.result("base", (0.9, 0.91, 0.9)), made.result("good", (0.5, 0.51, 0.5)), name="other")
     text = report.Report(*made_of(made.record(one, two))).table()
-    (row,) = [line for line in text.splitlines() if line.startswith("good")]
+    row, soon = [line for line in text.splitlines() if line.startswith("good")]
+    assert soon.split()[1:] == ["100", "%"] * 3
     assert "98.3 +" in row
     assert "50.3 -" in row
     assert max(map(len, text.splitlines())) <= 80
     assert "blobs: better than base: good" in text
     assert "other: worse than base: good" in text
+
+
+def test_many_tasks_are_several_tables():
+    tasks = [
+        made.comparison(
+            made.result("base", (0.9, 0.91, 0.9)), made.result("good", (0.98, 0.99, 0.98)), name=f"a_task_{n}"
+        )
+        for n in range(14)
+    ]
+    lines = report.Report(*made_of(made.record(*tasks))).table().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("good") for line in lines) > 2, "scores in pieces, and how soon it was there"
+    for task in tasks:
+        assert any(task.task["name"] in line for line in lines[:20])

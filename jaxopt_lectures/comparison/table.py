@@ -55,25 +55,41 @@ def one_task(record: Record, one: Comparison, width: int) -> list[str]:
 
 def several_tasks(record: Record, width: int) -> list[str]:
     """Final metrics of all optimizers on all tasks, and how often each was near the best."""
-    done = [one for one in record.comparisons if one.results]
-    table, names = new_table(), list(record.protocol["optimizers"])
-    table.add_column("\noptimizer", no_wrap=True)
-    found = {one.task["name"]: verdicts(one, record.protocol["baseline"]) for one in done}
-    for one in done:
-        unit = one.task["metric_unit"] or one.task["metric"]
-        table.add_column(f"{_shortened(one.task['name'])}\n{unit}", justify="right", no_wrap=True)
-    profiles = profile(profile_costs(done, names), (1.0, 2.0))
-    for header in ("first to\ntarget", "within\ntwice"):
-        table.add_column(header, justify="right", no_wrap=True)
+    done, base = [one for one in record.comparisons if one.results], record.protocol["baseline"]
+    found = {one.task["name"]: verdicts(one, base) for one in done}
+    tables: list[str] = []
+    left = list(done)
+    while left:
+        size = len(left)  # as many tasks side by side as there is room for
+        while size > 1 and max(map(len, _rendered(_scores(record, left[:size], found), width))) > width:
+            size -= 1
+        tables += [*_rendered(_scores(record, left[:size], found), width), ""]
+        left = left[size:]
+    names = list(record.protocol["optimizers"])
+    profiles = profile(profile_costs(done, names), (1.0, 2.0, 4.0))
+    soon = new_table()
+    for header in ("\noptimizer", "first to\ntarget", "within\ntwice", "within\n4 times"):
+        soon.add_column(header, justify="left" if "optimizer" in header else "right", no_wrap=True)
     for name in names:
-        cells = [_cell(one, name, found[one.task["name"]]) for one in done]
-        table.add_row(name, *cells, *[f"{100 * share:.0f} %" for share in profiles[name]])
+        soon.add_row(name, *[f"{100 * share:.0f} %" for share in profiles[name]])
     said = []
     for one in done:
-        for text in conclusion(one, record.protocol["baseline"], found[one.task["name"]]):
+        for text in conclusion(one, base, found[one.task["name"]]):
             said += _wrapped(f"{one.task['name']}: {text}", width, "", "  ")
-    marks = f"+ better, - worse than {record.protocol['baseline']}, = within noise, ! diverged or failed"
-    return [_protocol(record), "", *_rendered(table, width), "", *_wrapped(marks, width), "", *said]
+    marks = f"+ better, - worse than {base}, = within noise, ! diverged or failed"
+    return [_protocol(record), "", *tables, *_wrapped(marks, width), "", *_rendered(soon, width), "", *said]
+
+
+def _scores(record: Record, some: Sequence[Comparison], found: dict[str, dict[str, Verdict]]) -> Table:
+    """Final metrics on some tasks, each with a mark of its verdict."""
+    table = new_table()
+    table.add_column("\noptimizer", no_wrap=True)
+    for one in some:
+        unit = one.task["metric_unit"] or one.task["metric"]
+        table.add_column(f"{_shortened(one.task['name'])}\n{unit}", justify="right", no_wrap=True)
+    for name in record.protocol["optimizers"]:
+        table.add_row(name, *[_cell(one, name, found[one.task["name"]]) for one in some])
+    return table
 
 
 def _how(record: Record, one: Comparison) -> str:
@@ -184,8 +200,8 @@ def _number(value: float) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The last word of a long name."""
-    return name if len(name) < 10 else name[:9] + "."
+    """As much of a name as a column has room for."""
+    return name if len(name) < 13 else name[:12] + "."
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
