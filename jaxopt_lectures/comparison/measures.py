@@ -51,8 +51,9 @@ def metric_text(values: Sequence[float], unit: str, plus_minus: str = "±") -> s
 
 
 def compact(value: float, digits: str = "g") -> str:
-    """A number as Python formats it, but 1e-4 instead of 1e-04."""
-    return re.sub(r"e([+-])0+", r"e\1", f"{value:{digits}}").replace("e+", "e")
+    """A number as Python formats it, but 1e-4 instead of 1e-04, and 1 instead of 1e+00."""
+    text = f"{value:{digits}}".replace("e+00", "")
+    return re.sub(r"e([+-])0+", r"e\1", text).replace("e+", "e")
 
 
 def largest_difference(one: Any, other: Any) -> jax.Array:

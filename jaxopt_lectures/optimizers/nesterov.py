@@ -124,7 +124,7 @@ def _first_momentum(h: SimpleNamespace) -> Any:
 
 
 def _twin(learning_rate: Any, momentum: Any = 0.9) -> optax.GradientTransformation:
-    return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
+    return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum, nesterov=True))
 
 
 CARDS = (
@@ -144,7 +144,9 @@ CARDS = (
             "gradients.",
         ),
         differs=("optax.sgd(nesterov=True) holds phi and has the rate outside: equal while both are constant.",),
-        twin=Twin("optax.sgd(learning_rate, momentum, nesterov=True)", _twin),
+        twin=Twin(
+            "optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum, nesterov=True))", _twin
+        ),
         learning_rate=0.05,
         space={"learning_rate": Range(1e-4, 1.0), "momentum": Range(0.5, 0.99, "linear")},
         off_neutral={"momentum": 0.8, "initial_velocity": 0.3},

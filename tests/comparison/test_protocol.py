@@ -174,10 +174,10 @@ def test_what_the_model_keeps_is_carried_along():
 
 
 def test_twins_take_the_same_steps():
-    report = compare(TASK, ["adam", "momentum", "adagrad_norm", ADAM], twins=True, **QUICK)
+    report = compare(TASK, ["adam", "momentum", "nesterov", "adagrad_norm", ADAM], twins=True, **QUICK)
     (one,) = report.comparisons
-    adam, momentum, lonely, own = one.results
-    for result in (adam, momentum, own):
+    adam, momentum, nesterov, lonely, own = one.results
+    for result in (adam, momentum, nesterov, own):  # on a cosine: with the rate on the other side they would part
         assert result.twins.looks == (10, 24)
         # Ten steps of at most the rate, each right to the bias correction that optax computes in float32: 3e-5.
         assert result.twins.apart[0] <= 10 * result.twins.values["learning_rate"] * 3e-5 + 2**-20
@@ -308,6 +308,7 @@ def test_a_metric_is_written_in_its_unit():
     assert metric_text([math.inf, 1.0], "%") == "inf"
     assert compact(1e-4) == "0.0001"
     assert compact(1e-7) == "1e-7"
+    assert [compact(value, ".0e") for value in (1.0, 0.5, 20.0, 1e10)] == ["1", "5e-1", "2e1", "1e10"]
 
 
 class Labels(nnx.Module):

@@ -76,10 +76,10 @@ def test_twin_float64(card, x64):
     w = tree(jnp.float64)
     grads = gradients(w, STEPS)
     shared = {k: v for k, v in card.off_neutral.items() if k in inspect.signature(card.twin.factory).parameters}
-    for hypers in ({}, shared):
-        path, _ = run(card.factory(RATE, **hypers), w, grads)
+    for rate, hypers in ((RATE, {}), (RATE, shared), (scheduled(RATE), {})):
+        path, _ = run(card.factory(rate, **hypers), w, grads)
         with standard():
-            twin, _ = run(card.twin.factory(RATE, **hypers), w, grads)
+            twin, _ = run(card.twin.factory(rate, **hypers), w, grads)
         for ours, theirs in zip(path, twin, strict=True):
             np.testing.assert_allclose(flat(ours), flat(theirs), rtol=0, atol=1e-12)
 
