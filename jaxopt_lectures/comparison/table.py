@@ -35,7 +35,7 @@ def one_task(record: Record, one: Comparison, width: int) -> list[str]:
         return []
     found = verdicts(one, record.protocol["baseline"])
     said = [line for text in conclusion(one, record.protocol["baseline"], found) for line in _wrapped(text, width)]
-    twins = [line for result in one.results if result.twins for line in _wrapped(_twins_text(result), width)]
+    twins = [line for result in one.results if result.twins for line in _wrapped(_twins_text(result), width, "  ", "    ")]
     codes = [result.code for result in one.results if result.code]
     return [
         *_wrapped(f"{one.task['name']}: {one.task['summary']}", width),
@@ -191,7 +191,7 @@ def _twins_text(result: Result) -> str:
     assert twins is not None
     name = twins.call.partition("(")[0]
     parts = [f"{_number(a)} after {look} steps" for look, a in zip(twins.looks, twins.apart, strict=True)]
-    return f"  {result.name} and {name}: {', '.join(parts)} (noise {_number(twins.noise[-1])})"
+    return f"{result.name} and {name}: {', '.join(parts)} (noise {_number(twins.noise[-1])})"
 
 
 def _number(value: float) -> str:
