@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxopt_lectures import registry
@@ -18,6 +19,7 @@ from jaxopt_lectures.tuning.runs import Runs
 from tests.comparison import made
 
 COMMAND = Path(sys.executable).parent / "jaxopt-lectures"
+DEVICES = jax.devices()[:1]
 WRITTEN = {"results.json", "results.csv", "report.html", "curves.png", "sensitivity.png"}
 
 MINE = """
@@ -57,7 +59,7 @@ def crash(learning_rate):
 
 @pytest.fixture(autouse=True)
 def one_way(monkeypatch):
-    """Which way is fastest is tested elsewhere; here two in one program."""
+    """Which way is fastest, and several devices, are tested elsewhere; here two lanes in one program on one."""
 
     def choose(self, lanes, steps):
         self.way = Way("loop", 2)
@@ -65,9 +67,6 @@ def one_way(monkeypatch):
 
     monkeypatch.setattr(Runs, "choose", choose)
     monkeypatch.setattr("jaxopt_lectures.tuning.ground.jax.devices", lambda: DEVICES)
-
-
-DEVICES = __import__("jax").devices()[:1]
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_space_that_cannot_be_searched_is_refused(space, words):
 
 
 def test_a_factory_of_any_arguments_takes_any_name():
-    check_space({"anything": RATE}, lambda **values: None)
+    assert check_space({"anything": RATE}, lambda **values: None) is None
 
 
 @hypothesis.given(share=st.floats(0, 1), scale=st.sampled_from(["log", "linear"]))
