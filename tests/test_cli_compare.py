@@ -305,6 +305,11 @@ def test_several_tasks_are_one_table_with_marks():
     assert "other: worse than base: good" in text
 
 
+def test_nothing_finished_is_an_interruption_and_no_table():
+    text = report.Report(*made_of(made.record(complete=False))).table()
+    assert text.split() == "interrupted: what was finished is above; the same command goes on from here".split()
+
+
 def test_many_tasks_are_several_tables():
     tasks = [
         made.comparison(

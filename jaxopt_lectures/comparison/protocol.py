@@ -107,7 +107,7 @@ def compared(
     for one in tasks:
         over_the_run(protocol.schedule, protocol.steps or one.steps, protocol.warmup)
     told = {name: getattr(protocol, name) for name in protocol.__dataclass_fields__}
-    unfinished = Unfinished(folder, told)
+    unfinished = Unfinished(folder, told | {"twins": twins})
     told |= {
         "baseline": baseline or names[0],
         "optimizers": names,

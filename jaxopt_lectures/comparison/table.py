@@ -20,9 +20,10 @@ _MARKS = {"better": " +", "worse": " -", "within noise": " =", "diverged": " !",
 
 def lines(record: Record, width: int = 79) -> list[str]:
     """All that is to be said, in lines of at most so many characters where words allow it."""
+    found: list[str] = []
     if len(record.comparisons) == 1:
         found = one_task(record, record.comparisons[0], width)
-    else:
+    elif record.comparisons:
         found = several_tasks(record, width)
     if not record.complete:
         found += ["", "interrupted: what was finished is above; the same command goes on from here"]
@@ -35,7 +36,9 @@ def one_task(record: Record, one: Comparison, width: int) -> list[str]:
         return []
     found = verdicts(one, record.protocol["baseline"])
     said = [line for text in conclusion(one, record.protocol["baseline"], found) for line in _wrapped(text, width)]
-    twins = [line for result in one.results if result.twins for line in _wrapped(_twins_text(result), width, "  ", "    ")]
+    twins = [
+        line for result in one.results if result.twins for line in _wrapped(_twins_text(result), width, "  ", "    ")
+    ]
     codes = [result.code for result in one.results if result.code]
     return [
         *_wrapped(f"{one.task['name']}: {one.task['summary']}", width),
