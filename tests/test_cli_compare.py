@@ -307,7 +307,8 @@ def test_several_tasks_are_one_table_with_marks():
 
 def test_nothing_finished_is_an_interruption_and_no_table():
     text = report.Report(*made_of(made.record(complete=False))).table()
-    assert text.split() == "interrupted: what was finished is above; the same command goes on from here".split()
+    assert " ".join(text.split()).startswith("interrupted: ")
+    assert "optimizer" not in text
 
 
 def test_many_tasks_are_several_tables():
