@@ -14,6 +14,7 @@ import pytest
 from jaxopt_lectures import registry
 from jaxopt_lectures.cli import main
 from jaxopt_lectures.comparison import files, plot, report
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.lanes import Way
 from jaxopt_lectures.tuning.runs import Runs
 from tests.comparison import made
@@ -230,7 +231,7 @@ def test_ctrl_c_keeps_what_was_finished_and_the_same_command_goes_on(mine):
     assert found.complete
     assert [result.name for result in found.comparisons[0].results] == ["sgd", "adam"]
     kept = content["comparisons"][0]["results"][0]["studies"]
-    assert kept == json.loads(json.dumps(files.plain(found.comparisons[0].results[0].studies)))
+    assert kept == json.loads(json.dumps(plain(found.comparisons[0].results[0].studies)))
 
 
 def test_the_best_setting_is_printed_as_code(mine, capsys):

@@ -6,13 +6,13 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.comparison.results import Comparison, Record, Result, Series, Study, Twins
 from jaxopt_lectures.records.files import make_writable, write_atomically
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.trials import Trial
 
 SCHEMA = 3
@@ -87,21 +87,6 @@ def to_csv(report: Record) -> str:
                 for row in _rows(one, study):
                     writer.writerow([one.task["name"], result.name, number, *row])
     return out.getvalue()
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's types: dataclasses as objects, tuples as lists, infinite and NaN as null."""
-    if isinstance(value, Trial):
-        return value.to_plain()
-    if hasattr(value, "__dataclass_fields__"):
-        return {field.name: plain(getattr(value, field.name)) for field in fields_of(value)}
-    if isinstance(value, Mapping):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(part) for part in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return (value if math.isfinite(value) else None) if isinstance(value, float) else repr(value)
 
 
 def result_from_plain(fields: Mapping[str, Any]) -> Result:

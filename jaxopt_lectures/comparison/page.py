@@ -14,8 +14,8 @@ from jaxopt_lectures.comparison.measures import compact
 from jaxopt_lectures.comparison.page_table import Column, Rows
 from jaxopt_lectures.comparison.results import Comparison, Record
 from jaxopt_lectures.comparison.verdicts import conclusion, verdicts
+from jaxopt_lectures.tuning.decay import SCHEDULES
 
-_SCHEDULES = {"constant": "constant rate", "cosine": "rate falls on a cosine", "linear": "rate falls linearly"}
 _NOTE = "A click on a head sorts. What a column means is told where the pointer rests, and at the end of the page."
 _TWINS = "Ours and optax's from one start: the largest difference of a weight"
 _SIZES = {
@@ -63,7 +63,7 @@ class _Page:
         warm = f", after {told['warmup']} steps of warm-up" if told["warmup"] else ""
         self.studies = (
             f"{_count(told['seeds'], 'study', 'studies')} of every optimizer, {each} a tuning of "
-            f"{_count(told['budget'], 'trial')}; {_SCHEDULES.get(told['schedule'], told['schedule'])}{warm}."
+            f"{_count(told['budget'], 'trial')}; {SCHEDULES.get(told['schedule'], told['schedule'])}{warm}."
         )
 
     def body(self) -> str:

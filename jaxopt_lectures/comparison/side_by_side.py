@@ -153,7 +153,7 @@ def _described(task: Task, ground: Ground | None) -> dict[str, Any]:
             "scored_examples": ground.examples_of(ground.scored),
             "training_examples": len(ground.data.train.x),
             "validation_examples": ground.examples_of("validation"),
-            "data_sha256": ground.data.sha256,
+            "data_sha256": ground.sha256,
             "files_sha256": dict(ground.data.files),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(ground.first(0)[0])),
         }

@@ -15,11 +15,12 @@ from typing import Any
 from jaxopt_lectures.comparison.entries import Entry
 from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.comparison.results import Result, Study, best_choice
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.draws import draws
 from jaxopt_lectures.tuning.ground import Ground, Lane
 from jaxopt_lectures.tuning.runs import Outcome
 from jaxopt_lectures.tuning.search import Keep, Search, Setting
-from jaxopt_lectures.tuning.space import at_the_edge, plain
+from jaxopt_lectures.tuning.space import at_the_edge
 from jaxopt_lectures.tuning.trials import Trial, ranked, rounded
 
 

@@ -12,6 +12,7 @@ from jaxopt_lectures.comparison.results import Comparison, Record, Result
 from jaxopt_lectures.comparison.statistics import profile
 from jaxopt_lectures.comparison.verdicts import Verdict, conclusion, verdicts
 from jaxopt_lectures.terminal.console import Terminal, new_table
+from jaxopt_lectures.tuning.decay import SCHEDULES
 
 _NONE = "-"
 _WORDS = {"within noise": "noise", "one seed": _NONE, "no baseline": _NONE}
@@ -103,10 +104,9 @@ def _how(record: Record, one: Comparison) -> str:
 
 def _protocol(record: Record) -> str:
     told = record.protocol
-    rate = {"constant": "constant rate", "cosine": "rate falls on a cosine", "linear": "rate falls linearly"}
     warm = f" after {told['warmup']} steps of warm-up" if told["warmup"] else ""
     seeds = f"{told['seeds']} seeds" if told["seeds"] > 1 else "1 seed"
-    return f"{seeds}, each with a tuning of {told['budget']} trials; {rate[told['schedule']]}{warm}"
+    return f"{seeds}, each with a tuning of {told['budget']} trials; {SCHEDULES[told['schedule']]}{warm}"
 
 
 def _table(record: Record, one: Comparison, found: dict[str, Verdict]) -> Table:

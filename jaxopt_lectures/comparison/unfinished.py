@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.comparison.entries import Entry
-from jaxopt_lectures.comparison.files import plain, result_from_plain
+from jaxopt_lectures.comparison.files import result_from_plain
 from jaxopt_lectures.comparison.results import Result
 from jaxopt_lectures.records.files import make_writable, write_atomically
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.ground import Ground
 from jaxopt_lectures.tuning.journal import Journal
-from jaxopt_lectures.tuning.space import plain as plain_space
 from jaxopt_lectures.tuning.trials import Trial
 
 
@@ -88,11 +88,11 @@ class Unfinished:
             return None
         told = {
             **self.protocol,
-            "data": ground.data.sha256,
+            "data": ground.sha256,
             "task": ground.task.name,
             "steps": ground.task.steps,
             "batch_size": ground.task.batch_size,
-            "space": plain_space(one.space),
+            "space": plain(one.space),
             "code": one.code({}),
             "source": _source(one.factory),
         }

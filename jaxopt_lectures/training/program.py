@@ -55,8 +55,13 @@ def start(task: Task, tx: optax.GradientTransformation, seed: int = 0) -> TrainS
     # Copies: a state may start as the parameters, and both are donated.
     opt_state = jax.tree.map(jnp.copy, jax.jit(tx.init)(params))
     params = jax.tree.map(jnp.copy, params)
-    none, never = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two arrays: each may be donated
     rest = jax.tree.map(jnp.copy, rest)  # a model may share what it keeps with others
+    return begun(params, opt_state, rest)
+
+
+def begun(params: Any, opt_state: Any, rest: Any) -> TrainState:
+    """The state of a training that has taken no step."""
+    none, never = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two arrays: each may be donated
     return TrainState(params, opt_state, rest, none, never, jnp.ones((), jnp.float32))
 
 

@@ -7,7 +7,12 @@ from jaxopt_lectures import registry
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.schedules import cosine_decay_schedule, join_schedules, linear_schedule
 
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = {
+    "constant": "constant rate",
+    "cosine": "rate falls on a cosine",
+    "linear": "rate falls linearly",
+}
+"""What there is, and how it is told."""
 
 
 def over_the_run(name: str, steps: int, warmup: int = 0) -> tuple[Callable[[Any], Any], str]:

@@ -50,6 +50,11 @@ class Ground:
         self._lock, self._rows = threading.Lock(), functools.lru_cache(maxsize=64)(self._dealt)
         self._judge = jax.jit(self._metric)
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the data, all of which is read for it: once."""
+        return self.data.sha256
+
     @property
     def scored(self) -> str:
         """The part whose metric is the final word: that to test on, where there is one."""

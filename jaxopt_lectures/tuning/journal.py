@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.records.files import make_writable, write_atomically
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.trials import Trial
 
 SCHEMA = 1
@@ -40,13 +41,13 @@ class Journal:
                 "name another folder"
             )
         self.trials = [Trial.from_plain(line) for line in found[1:]]
-        self._write([header, *[trial.to_plain() for trial in self.trials]])  # without a line that was cut off
+        self._write([header, *[plain(trial) for trial in self.trials]])  # without a line that was cut off
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Keeps some trials."""
         self.trials += trials
         with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(_line(trial.to_plain()) for trial in trials))
+            file.write("".join(_line(plain(trial)) for trial in trials))
 
     def _read(self) -> list[Any]:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxopt_lectures.training.evaluation import weights_of
-from jaxopt_lectures.training.program import TrainState, is_fine, make_step
+from jaxopt_lectures.training.program import TrainState, begun, is_fine, make_step
 from jaxopt_lectures.tuning.ground import Ground, Lane, stacked
 from jaxopt_lectures.tuning.memory import needed
 
@@ -94,8 +94,7 @@ class Program:
 
     def put(self, states: list[TrainState]) -> TrainState:
         """The states of single lanes side by side; the last is repeated where there are too few."""
-        states = states + [states[-1]] * (self.lanes - len(states))
-        return jax.device_put(stacked(states), self._apart)
+        return jax.device_put(stacked(filled(states, self.lanes)), self._apart)
 
     def advance(
         self, hypers: Any, state: TrainState, lanes: list[Lane], start: int, steps: int
@@ -124,9 +123,7 @@ class Program:
 
     def _started(self, hypers: Any, params: Any, rest: Any) -> TrainState:
         def one(hypers: Any, params: Any, rest: Any) -> TrainState:
-            # Three arrays and not one: each may be donated.
-            none, never, scale = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32)
-            return TrainState(params, self._optimizer(hypers).init(params), rest, none, never, scale)
+            return begun(params, self._optimizer(hypers).init(params), rest)
 
         return jax.vmap(one)(hypers, params, rest)
 
@@ -157,6 +154,11 @@ class Program:
             lane = jax.sharding.PartitionSpec("lanes")
             function = jax.shard_map(function, mesh=self.ground.mesh, in_specs=specs, out_specs=lane, check_vma=False)
         return jax.jit(function, donate_argnums=donate)
+
+
+def filled(parts: list[Any], size: int) -> list[Any]:
+    """As many as a program takes: the last is repeated."""
+    return parts + [parts[-1]] * (size - len(parts))
 
 
 @jax.jit

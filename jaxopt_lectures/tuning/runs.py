@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxopt_lectures.training.program import TrainState
 from jaxopt_lectures.tuning.ground import Ground, Lane
-from jaxopt_lectures.tuning.lanes import Factory, Form, Program, Way, taken_out
+from jaxopt_lectures.tuning.lanes import Factory, Form, Program, Way, filled, taken_out
 from jaxopt_lectures.tuning.threads import in_parallel
-from jaxopt_lectures.tuning.ways import fastest, filled
+from jaxopt_lectures.tuning.ways import fastest
 
 Fixed = tuple[tuple[str, Any], ...]
 

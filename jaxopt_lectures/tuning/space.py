@@ -104,25 +104,11 @@ def at_the_edge(space: Space, values: Values) -> dict[str, str]:
     return found
 
 
-def plain(space: Space) -> dict[str, Any]:
-    """The space in JSON's types."""
-    return {
-        name: {"values": [value if _is_plain(value) else repr(value) for value in where.values]}
-        if isinstance(where, Choice)
-        else {"low": where.low, "high": where.high, "scale": where.scale}
-        for name, where in space.items()
-    }
-
-
 def from_plain(fields: Mapping[str, Any]) -> dict[str, Range | Choice]:
     """The space that `plain` wrote."""
     return {
         name: Choice(tuple(where["values"])) if "values" in where else Range(**where) for name, where in fields.items()
     }
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _literal(word: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.core.checks import whole
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.tuning.draws import SAMPLERS, Sampler, draws
 from jaxopt_lectures.tuning.ground import Ground
@@ -14,7 +15,7 @@ from jaxopt_lectures.tuning.journal import Journal
 from jaxopt_lectures.tuning.lanes import Factory, Way
 from jaxopt_lectures.tuning.progress import Silent
 from jaxopt_lectures.tuning.search import Search, Setting
-from jaxopt_lectures.tuning.space import Space, at_the_edge, plain
+from jaxopt_lectures.tuning.space import Space, at_the_edge
 from jaxopt_lectures.tuning.trials import Trial, ranked
 
 
@@ -133,7 +134,7 @@ def sweep(
             raise ValueError("halving goes with samplers that draw all trials at once, not with 'tpe'")
     ground = Ground(task, devices)
     search = Search(ground, factory, space, steps, way=way, progress=progress)
-    told = {"task": task.name, "data": ground.data.sha256, "batch_size": task.batch_size, "space": plain(space)}
+    told = {"task": task.name, "data": ground.sha256, "batch_size": task.batch_size, "space": plain(space)}
     told |= {"steps": steps, "seed": seed, "seeds": seeds, "sampler": sampler, "halving": halving}
     kept = tuple(range(seed, seed + seeds))
     folder = Path(checkpoint) if checkpoint is not None else None

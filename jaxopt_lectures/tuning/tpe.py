@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxopt_lectures.core.card import Choice, Range
 from jaxopt_lectures.records.files import make_writable
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.journal import OtherSweep
 from jaxopt_lectures.tuning.search import Search, Setting
 from jaxopt_lectures.tuning.trials import Trial
@@ -73,7 +74,7 @@ def searched(
 
         def keep(ready: list[Trial], asked: Mapping[int, Any] = by_number) -> None:
             for trial in ready:
-                asked[trial.number].set_user_attr("trial", trial.to_plain())
+                asked[trial.number].set_user_attr("trial", plain(trial))
                 study.tell(asked[trial.number], _WORST if trial.diverged else sign * trial.metric)
 
         search.train(settings, keep)

@@ -34,20 +34,9 @@ class Trial:
         """The mean over the seeds; not a number where it diverged."""
         return math.nan if self.diverged else statistics.fmean(self.metrics)
 
-    def to_plain(self) -> dict[str, Any]:
-        """In JSON's types: infinite and NaN as null."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("metrics", "losses"):
-            fields[name] = [value if math.isfinite(value) else None for value in fields[name]]
-        values = {
-            name: v if isinstance(v, (bool, int, float, str, type(None))) else repr(v)
-            for name, v in self.values.items()
-        }
-        return fields | {"values": values, "seeds": list(self.seeds)}
-
     @classmethod
     def from_plain(cls, fields: Mapping[str, Any]) -> "Trial":
-        """The trial that `to_plain` wrote."""
+        """The trial that `plain` wrote."""
         series = {
             name: tuple(math.nan if value is None else value for value in fields[name])
             for name in ("metrics", "losses")

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from jaxopt_lectures.tuning.ground import Lane
-from jaxopt_lectures.tuning.lanes import Form, Program, Way
+from jaxopt_lectures.tuning.lanes import Form, Program, Way, filled
 from jaxopt_lectures.tuning.memory import allowed
 from jaxopt_lectures.tuning.threads import in_parallel
 
@@ -25,11 +25,6 @@ _TRIAL = 0.05
 """Seconds that a way is at least tried for."""
 
 New = Callable[[Form, int], Program]
-
-
-def filled(lanes: list[Lane], size: int) -> list[Lane]:
-    """As many lanes as a program takes: the last is repeated."""
-    return lanes + [lanes[-1]] * (size - len(lanes))
 
 
 def fastest(new: New, lanes: list[Lane], steps: int) -> tuple[Way, Program, dict[Way, float]]:

@@ -9,8 +9,9 @@ import pytest
 
 import jaxopt_lectures as jol
 from jaxopt_lectures.core.card import Choice, Range
+from jaxopt_lectures.records.plain import plain
 from jaxopt_lectures.tuning.draws import draws
-from jaxopt_lectures.tuning.space import BadSpace, at, at_the_edge, check_space, from_plain, parsed, plain, share_of
+from jaxopt_lectures.tuning.space import BadSpace, at, at_the_edge, check_space, from_plain, parsed, share_of
 
 RATE = Range(1e-4, 1.0)
 
