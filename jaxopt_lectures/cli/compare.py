@@ -1,15 +1,13 @@
 """`compare` and `report`: options to the protocol, and a report's text and files."""
 
-import contextlib
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures import registry, tasks
-from jaxopt_lectures.cli.refusal import Refusal, checked
+from jaxopt_lectures.cli.refusal import Refusal, task_name, warned
 from jaxopt_lectures.comparison import files, report, suites
 from jaxopt_lectures.comparison.entries import Unknown, entry, with_space
 from jaxopt_lectures.comparison.protocol import compared, total_steps
@@ -41,7 +39,7 @@ def run(
         entries = with_space([entry(name) for name in names], spaces(space))
         protocol = Protocol(**options)
         protocol.check()
-        with shown(total_steps(chosen, entries, protocol)) as display, _warned():
+        with shown(total_steps(chosen, entries, protocol)) as display, warned(Terminal(sys.stderr)):
             found, unfinished = compared(chosen, entries, protocol, target, baseline, twins, folder, progress=display)
     except (Unknown, BadSpace, TypeError, ValueError) as error:
         raise Refusal(str(error)) from error
@@ -51,15 +49,6 @@ def run(
     if found.complete:
         unfinished.clear()
     return code
-
-
-@contextlib.contextmanager
-def _warned() -> Iterator[None]:
-    """Warnings as lines."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: Terminal(sys.stderr).lines(f"warning: {message}")
-        yield
 
 
 def again(folder: Path) -> int:
@@ -88,9 +77,7 @@ def _tasks(task: str | None, suite: str | None, data_dir: Path | None) -> tuple[
     names = [word.strip() for word in task.split(",") if word.strip()]
     if not names:
         raise Refusal(f"no task in {task!r}")
-    names = [name if ":" in name else name.replace("-", "_") for name in names]
-    for name in names:
-        checked(tasks.known, name)
+    names = [task_name(name) for name in names]
     found = [tasks.get(name, data_dir if tasks.reads_files(name) or len(names) == 1 else None) for name in names]
     return found, "-".join(name.replace(":", "-") for name in names)
 

@@ -8,7 +8,7 @@ from typing import Any
 from jaxopt_lectures import tasks
 from jaxopt_lectures.cli.compare import spaces
 from jaxopt_lectures.cli.curves import curve
-from jaxopt_lectures.cli.refusal import Refusal, checked
+from jaxopt_lectures.cli.refusal import Refusal, task_name
 from jaxopt_lectures.comparison.entries import Entry, Unknown, entry, scheduled, with_space
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal, new_table
@@ -25,9 +25,7 @@ _WIDTH, _HEIGHT = 78, 10
 
 def run(name: str, optimizer: str, space: list[str], data_dir: Path | None, options: dict[str, Any]) -> int:
     """Searches as the options say, and prints the best."""
-    name = name if ":" in name else name.replace("-", "_")
-    checked(tasks.known, name)
-    task = tasks.get(name, data_dir)
+    task = tasks.get(task_name(name), data_dir)
     schedule, warmup, ranging = (options.pop(word) for word in ("schedule", "warmup", "range_test"))
     try:
         (one,) = with_space([entry(optimizer)], spaces(space))

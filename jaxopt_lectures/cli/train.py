@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import jaxopt_lectures.cli.config as config
 from jaxopt_lectures import tasks
 from jaxopt_lectures.cli.curves import curve
-from jaxopt_lectures.cli.refusal import Refusal, checked
+from jaxopt_lectures.cli.refusal import Refusal, task_name, warned
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal
 from jaxopt_lectures.training import folder as folders
@@ -43,8 +42,7 @@ def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
     for word in config.WORDS:
         if options[word] is not None and not isinstance(options[word], str):
             raise Refusal(f"{word} must be a word, got {options[word]!r}")
-    name = options["task"] if ":" in options["task"] else options["task"].replace("-", "_")
-    task = checked(lambda name: tasks.get(name, options["data_dir"]), name)
+    task = tasks.get(task_name(options["task"]), options["data_dir"])
     if options["batch_size"] is not None:
         task = dataclasses.replace(task, batch_size=options["batch_size"])
     steps = task.steps if options["steps"] is None else options["steps"]
@@ -70,9 +68,7 @@ def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
 def _told(terminal: Terminal) -> Iterator[None]:
     """Errors as one line, warnings as lines."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells of a full disk in a hundred lines, we in one
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: terminal.lines(f"warning: {message}")
+    with warned(terminal):
         try:
             yield
         except (TypeError, ValueError) as error:

@@ -16,6 +16,16 @@ class OtherSweep(ValueError):
     """A folder holds another sweep; the message is a sentence for the user."""
 
 
+def check_same(before: Mapping[str, Any], asked: Mapping[str, Any], folder: Path | None, what: str) -> None:
+    """Raises OtherSweep, naming the first thing that differs, unless what a folder holds is what is asked for."""
+    for name in {**asked, **before}:
+        if before.get(name) != asked.get(name):
+            raise OtherSweep(
+                f"{folder} holds another {what}: its {name} is {before.get(name)!r}, asked is {asked.get(name)!r}; "
+                "name another folder"
+            )
+
+
 class Journal:
     """The file `trials.jsonl` of a folder: a line on what is searched, and one for each trial.
 
@@ -33,13 +43,8 @@ class Journal:
         self.path = folder / "trials.jsonl"
         header = json.loads(json.dumps({"schema": SCHEMA, **told}))
         found = self._read()
-        if found and found[0] != header:
-            before = found[0] if isinstance(found[0], dict) else {}
-            name = next((name for name in header if before.get(name) != header[name]), "content")
-            raise OtherSweep(
-                f"{folder} holds another sweep: its {name} is {before.get(name)!r}, asked is {header.get(name)!r}; "
-                "name another folder"
-            )
+        if found:
+            check_same(found[0] if isinstance(found[0], dict) else {}, header, folder, "sweep")
         self.trials = [Trial.from_plain(line) for line in found[1:]]
         self._write([header, *[plain(trial) for trial in self.trials]])  # without a line that was cut off
 

@@ -13,7 +13,7 @@ from typing import Any
 from jaxopt_lectures.core.card import Choice, Range
 from jaxopt_lectures.records.files import make_writable
 from jaxopt_lectures.records.plain import plain
-from jaxopt_lectures.tuning.journal import OtherSweep
+from jaxopt_lectures.tuning.journal import check_same
 from jaxopt_lectures.tuning.search import Search, Setting
 from jaxopt_lectures.tuning.trials import Trial
 
@@ -91,12 +91,7 @@ def _check_same(study: Any, told: Mapping[str, Any], folder: Path | None) -> Non
     if before is None:
         study.set_user_attr("told", asked)
         return
-    for name, value in asked.items():
-        if before.get(name) != value:
-            raise OtherSweep(
-                f"{folder} holds another study: its {name} is {before.get(name)!r}, asked is {value!r}; "
-                "name another folder"
-            )
+    check_same(before, asked, folder, "study")
 
 
 def _distributions(search: Search) -> dict[str, Any]:
