@@ -10,8 +10,6 @@ params = jol.apply_updates(params, updates)
 
 from typing import Any
 
-from optax import apply_updates
-
 from jaxopt_lectures import registry
 from jaxopt_lectures.clipping import (
     adaptive_grad_clip,
@@ -60,6 +58,9 @@ from jaxopt_lectures.schedules import (
 )
 from jaxopt_lectures.solvers import Bounds, Result, backtracking, hager_zhang, minimize, strong_wolfe
 from jaxopt_lectures.solvers.transformations import bfgs, lbfgs, newton_cg
+from jaxopt_lectures.storage.convert import convert_state
+from jaxopt_lectures.storage.store import store
+from jaxopt_lectures.wrappers.narrow_weights import apply_updates, compensate, round_stochastic
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
 
 __all__ = [
@@ -87,7 +88,9 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_percentile",
     "clip_by_value",
+    "compensate",
     "constant_schedule",
+    "convert_state",
     "cosine_decay_schedule",
     "cosine_onecycle_schedule",
     "cyclic_schedule",
@@ -114,10 +117,12 @@ __all__ = [
     "polynomial_schedule",
     "registry",
     "rmsprop",
+    "round_stochastic",
     "sgd",
     "sgdr_schedule",
     "skip_nonfinite",
     "step_schedule",
+    "store",
     "strong_wolfe",
     "sutskever_momentum_schedule",
     "warm_restarts_schedule",

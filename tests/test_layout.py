@@ -15,6 +15,7 @@ ROOMS = [
     "records",
     "terminal",
     "core",
+    "storage",
     "schedules",
     "clipping",
     "optimizers",

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_lectures.core.slots import Kept
+
 Number: TypeAlias = float | jax.Array
 Schedule: TypeAlias = Callable[[Any], Any]
 HyperLike: TypeAlias = Number | Schedule
@@ -112,14 +114,16 @@ def flags(mask: Any, tree: Any) -> list[bool]:
     return [bool(value) for value, part in zip(values, parts, strict=True) for _ in jax.tree.leaves(part)]
 
 
-def same_structure(treedef: Any, updates: Any, other: Any, what: str) -> list[Any]:
+def same_structure(
+    treedef: Any, updates: Any, other: Any, what: str, is_leaf: Callable[[Any], bool] | None = None
+) -> list[Any]:
     """Leaves of `other` in the order of `updates`; raises ValueError naming the first path that differs."""
-    leaves, structure = jax.tree.flatten(other)
+    leaves, structure = jax.tree.flatten(other, is_leaf=is_leaf)
     if structure == treedef:
         return leaves
     try:
         leaves = treedef.flatten_up_to(other)
-        if any(jax.tree.structure(leaf) != jax.tree.structure(0) for leaf in leaves):
+        if any(jax.tree.structure(leaf, is_leaf=is_leaf) != jax.tree.structure(0) for leaf in leaves):
             raise ValueError("a leaf of one is a branch of the other")
         return leaves
     except (ValueError, TypeError) as error:
@@ -141,6 +145,11 @@ def same_structure(treedef: Any, updates: Any, other: Any, what: str) -> list[An
 def same_shapes(updates: Any, leaves: list[Any], others: list[Any], what: str) -> None:
     """Raises ValueError naming the first leaf whose shape differs from its counterpart's."""
     for index, (leaf, other) in enumerate(zip(leaves, others, strict=True)):
+        if isinstance(other, Kept):
+            raise ValueError(
+                f"{what} of {_paths(updates)[index]} is kept as {other!r}, which this transformation does not read: "
+                "jol.convert_state(state, from_tx, to_tx, params) makes a state for it"
+            )
         if jnp.shape(leaf) != jnp.shape(other):
             path = _paths(updates)[index]
             raise ValueError(

@@ -32,6 +32,17 @@ def hypotenuse(a: jax.Array, b: jax.Array) -> jax.Array:
     return large * jnp.sqrt(1 + ratio * ratio)
 
 
+def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The new mean of log b over the steps so far, and 1 - b^t, the weight that a running mean has seen.
+
+    `1 - b**t` cancels in float32, and is wrong when b changes. The mean of the logarithms stays exactly log b while b
+    is constant, and `-expm1` of t times it keeps all digits. The floor, exp(-85), stands for b = 0.
+    """
+    log_b = jnp.log(jnp.maximum(b, 1e-37))
+    mean_log = mean_log + (log_b - mean_log) / t
+    return mean_log, -jnp.expm1(t * mean_log)
+
+
 def bounded(g: jax.Array, power: int) -> jax.Array:
     """`g` brought so near that `g**power`, summed a million times, is finite; NaN stays NaN.
 

@@ -15,7 +15,7 @@ Trees, dtypes, schedules, masks and errors are the business of this file and of 
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -26,8 +26,9 @@ import optax
 
 from jaxopt_lectures.core.checks import Hyper, check_floating, flags, same_shapes, same_structure, slot_dtype
 from jaxopt_lectures.core.given import Given, check_result, value_at
-from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded
-from jaxopt_lectures.core.slots import Couples, Slot, declared_slots
+from jaxopt_lectures.core.keeping import Keeping, plainly
+from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded, weight
+from jaxopt_lectures.core.slots import Couples, Kept, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
 
 Arrays = dict[str, Any]
@@ -41,6 +42,7 @@ class _Formula:
     rule: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
     powers: int
+    wide: bool = False
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -53,7 +55,9 @@ def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: A
     p = None if p is None else p.astype(dtype)
     result = formula.rule(wide, s, p, Given("h", **h), t, **dict(formula.options))
     update, new = check_result(formula.rule.__name__, result, g, slots)
-    return update.astype(g.dtype), {name: new[name].astype(slot.dtype) for name, slot in slots.items()}
+    return update if formula.wide else update.astype(g.dtype), {
+        name: new[name].astype(slot.dtype) for name, slot in slots.items()
+    }
 
 
 def from_rule(
@@ -121,14 +125,13 @@ def from_rule(
         params_mask=params_mask,
         counter=counter,
     )
-    return Transformation(
-        lifted.init,
-        lifted.update,
-        rule=rule,
-        slots=slots,
-        couples=couples,
-        hypers={hyper.name: hyper for hyper in hypers},
-    )
+
+    def kept(keeping: Keeping | None, wide: bool) -> Transformation:
+        made = replace(lifted, keeping=keeping, formula=replace(lifted.formula, wide=wide))
+        declared: dict[str, Any] = {"slots": slots, "couples": couples, "hypers": lifted.hypers}
+        return Transformation(made.init, made.update, rule=rule, kept=kept, keeping=keeping, **declared)
+
+    return kept(None, wide=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +151,7 @@ class _Lifted:
     needs_params: bool
     params_mask: Any
     counter: str
+    keeping: Keeping | None = None
 
     def init(self, params: Any) -> Any:
         """The first state."""
@@ -158,6 +162,7 @@ class _Lifted:
         own = {
             name: new_slot(params, name, slot, first[name], self.dtypes.get(name)) for name, slot in self.own.items()
         }
+        own = self.keeping.first(own, self.own, params) if self.keeping else own
         return self._state(jnp.zeros((), jnp.int32), own | common)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
@@ -179,10 +184,9 @@ class _Lifted:
         ]
         common, seen, h, t = self._scalars(gradients, dtypes, state)
         cast = {dtype: jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), (h, t)) for dtype in set(dtypes)}
-        out = [
-            _step(self.formula, g, s, seen, p, *cast[dtype])
-            for g, s, p, dtype in zip(gradients, slots, read, dtypes, strict=True)
-        ]
+        rows = [(g, s, seen, p, *cast[dtype]) for g, s, p, dtype in zip(gradients, slots, read, dtypes, strict=True)]
+        steps = self.keeping.steps if self.keeping else plainly
+        out = steps(_step, self.formula, getattr(state, self.counter), rows)
         own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
         return treedef.unflatten([u for u, _ in out]), self._state(
             optax.safe_increment(getattr(state, self.counter)), own | common
@@ -214,8 +218,11 @@ class _Lifted:
         """The slots of each leaf, by name."""
         columns = {}
         for name, slot in self.own.items():
-            columns[name] = same_structure(treedef, updates, getattr(state, name), f"slots {name!r}")
-            if slot.shape == "parameter":
+            tree = getattr(state, name)
+            columns[name] = same_structure(treedef, updates, tree, f"slots {name!r}", lambda x: isinstance(x, Kept))
+            if self.keeping and slot.shape == "parameter":
+                self.keeping.check(name, slot, columns[name], updates)
+            elif slot.shape == "parameter":
                 same_shapes(updates, gradients, columns[name], f"slot {name!r}")
         return [{name: columns[name][index] for name in columns} for index in range(len(gradients))]
 
@@ -257,17 +264,6 @@ class _Lifted:
 def as_arrays(leaves: Sequence[Any]) -> list[Any]:
     """The leaves, with Python numbers as arrays."""
     return [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
-
-
-def weight(b: jax.Array, mean_log: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The new mean of log b over the steps so far, and 1 - b^t, the weight that a running mean has seen.
-
-    `1 - b**t` cancels in float32, and is wrong when b changes. The mean of the logarithms stays exactly log b while b
-    is constant, and `-expm1` of t times it keeps all digits. The floor, exp(-85), stands for b = 0.
-    """
-    log_b = jnp.log(jnp.maximum(b, 1e-37))
-    mean_log = mean_log + (log_b - mean_log) / t
-    return mean_log, -jnp.expm1(t * mean_log)
 
 
 def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:

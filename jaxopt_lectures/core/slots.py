@@ -32,6 +32,11 @@ NonNegativeScalar = Annotated[Any, Slot("nonnegative", "scalar")]
 Shared = Annotated[Any, Slot("signed", "tree")]
 SharedNonNegative = Annotated[Any, Slot("nonnegative", "tree")]
 
+
+class Kept:
+    """Marks what stands in a state in place of an array: a slot kept in another form (the room `storage`)."""
+
+
 Couples = Literal["element", "matrix", "array", "tree"]
 """Which elements of the gradient an element of the update may depend on."""
 

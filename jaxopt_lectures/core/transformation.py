@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.checks import Hyper
+from jaxopt_lectures.core.keeping import Keeping
 from jaxopt_lectures.core.slots import Couples, Slot
 
 
@@ -23,6 +24,10 @@ class Transformation(optax.GradientTransformationExtraArgs):
       couples: which elements see each other, "tree" where nothing better is known.
       hypers: its hyper-parameters by argument name.
       parts: the transformations it is a chain of, or wraps.
+      again: makes it again of other parts, `again(*parts)`; None where nothing is known.
+      kept: makes it again, `kept(keeping, wide)`, with its slots kept otherwise (`core/keeping.py`), and if `wide` with
+        updates in the dtype that it computes in instead of the gradient's; None without a rule.
+      keeping: how its slots are kept, None if as arrays.
       title: what its repr calls it where it has no rule.
     """
 
@@ -32,6 +37,9 @@ class Transformation(optax.GradientTransformationExtraArgs):
     couples: Couples = "tree"
     hypers: Mapping[str, Hyper] = MappingProxyType({})
     parts: tuple[optax.GradientTransformation, ...] = ()
+    again: Callable[..., "Transformation"] | None = None
+    kept: Callable[..., "Transformation"] | None = None
+    keeping: Keeping | None = None
     title: str = "Transformation"
 
     def __new__(
@@ -44,19 +52,24 @@ class Transformation(optax.GradientTransformationExtraArgs):
         couples: Couples = "tree",
         hypers: Mapping[str, Hyper] | None = None,
         parts: tuple[optax.GradientTransformation, ...] = (),
+        again: Callable[..., "Transformation"] | None = None,
+        kept: Callable[..., "Transformation"] | None = None,
+        keeping: Keeping | None = None,
         title: str = "Transformation",
     ) -> "Transformation":
         """The pair and its declarations."""
         self = super().__new__(cls, init, update)
         self.rule, self.couples, self.parts, self.title = rule, couples, parts, title
         self.slots, self.hypers = slots or {}, hypers or {}
+        self.again, self.kept, self.keeping = again, kept, keeping
         return self
 
     def __repr__(self) -> str:
         if self.rule is not None:
             named = ((name, getattr(hyper.value, "__qualname__", hyper.value)) for name, hyper in self.hypers.items())
             numbers = ", ".join(f"{name}={value}" for name, value in named)
-            return f"{self.rule.__name__.removesuffix('_rule')}({numbers})"
+            plain = f"{self.rule.__name__.removesuffix('_rule')}({numbers})"
+            return f"store({plain}, {self.keeping})" if self.keeping else plain
         parts = [repr(part) if isinstance(part, Transformation) else "an optax transformation" for part in self.parts]
         return f"{self.title}({', '.join(parts)})"
 
@@ -74,7 +87,7 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
         check_transformation(part, f"argument {index + 1} of chain")
     joined = optax.with_extra_args_support(optax.chain(*transformations) if transformations else optax.identity())
     return Transformation(
-        joined.init, joined.update, couples=_widest(transformations), parts=transformations, title="chain"
+        joined.init, joined.update, couples=_widest(transformations), parts=transformations, again=chain, title="chain"
     )
 
 

@@ -16,6 +16,7 @@ from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.core.transformation import check_transformation, gradient_point
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.training.parts import narrowed, parts
+from jaxopt_lectures.wrappers.narrow_weights import apply_updates
 from jaxopt_lectures.wrappers.skip_nonfinite import all_finite
 
 
@@ -107,7 +108,7 @@ def make_step(
         )
         if scaled:
             updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates)
         new = TrainState(params, opt_state, rest, state.step + 1, state.skipped, state.scale)
         if guard:
             finite = jnp.isfinite(value) & all_finite(gradients) & is_fine(new)

@@ -1,5 +1,6 @@
 """Skip the steps whose gradients or updates are not finite."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -68,7 +69,8 @@ def skip_nonfinite(inner: optax.GradientTransformation, max_consecutive: int = 1
             )
         return new_updates, SkipNonfiniteState(new_inner, in_a_row, total, fine, gave_up)
 
-    return Transformation(init, update, couples="tree", parts=(inner,), title="skip_nonfinite")
+    again = functools.partial(skip_nonfinite, max_consecutive=max_consecutive)
+    return Transformation(init, update, couples="tree", parts=(inner,), again=again, title="skip_nonfinite")
 
 
 def all_finite(tree: Any) -> jax.Array:

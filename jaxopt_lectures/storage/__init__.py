@@ -1,0 +1,1 @@
+"""How optimizer state and narrow weights are kept: codes, rounding, blocks. This room knows no optimizer."""

@@ -1,0 +1,131 @@
+"""Which slots of which parameters are kept in which code: what `store` was asked for."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lectures.core.checks import same_shapes
+from jaxopt_lectures.core.keeping import Row
+from jaxopt_lectures.core.slots import Slot
+from jaxopt_lectures.storage.chunks import stepped
+from jaxopt_lectures.storage.codecs import Codec
+from jaxopt_lectures.storage.codes import Code, Encoded, encoded
+from jaxopt_lectures.storage.rounding import words
+
+_CHUNK, _CHUNK_OF_ACCELERATORS = 2**16, 2**22  # elements: a cache's worth; enough work for a kernel
+_BEFORE = 2**32 - 1  # the count at which first values are rounded
+
+_encoded = jax.jit(encoded, static_argnames=("code", "block", "shard"))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a transformation's slots are kept; implements `core.keeping.Keeping`.
+
+    Attributes:
+      codecs: by the name of the slot; None is that of all others.
+      key: of the random bits; that of seed 0 if None.
+      stream: tells the transformations of one `store` apart.
+      block: elements that share a scale; the codec's own number if None.
+      min_size: smaller parameters are kept as they are.
+      keep: what is found in a parameter's path keeps its slots as they are.
+      elementwise: whether a step may be taken in chunks.
+    """
+
+    codecs: Mapping[str | None, Codec]
+    key: jax.Array | None
+    stream: int
+    block: int | None
+    min_size: int
+    keep: re.Pattern[str] | None
+    elementwise: bool
+
+    def __repr__(self) -> str:
+        named = {name: codec.name for name, codec in self.codecs.items()}
+        return repr(named[None]) if list(named) == [None] else repr(named)
+
+    def codec(self, name: str) -> Codec | None:
+        """The codec of the slot of that name; None if it is kept as it is."""
+        return self.codecs.get(name, self.codecs.get(None))
+
+    def code(self, name: str, slot: Slot, path: Sequence[Any], size: int) -> Code | None:
+        """The code of a slot of the parameter at `path`; None if it is kept as it is."""
+        kept = slot.shape != "parameter" or size < self.min_size
+        codec = None if kept or (self.keep and self.keep.search(path_text(path))) else self.codec(name)
+        return codec.code(slot.nature) if codec else None
+
+    def words(self, count: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """What the random bits of a step are made of, two for each of so many arrays."""
+        key = jax.random.key(0) if self.key is None else self.key
+        return words(jax.random.fold_in(key, self.stream), count, shape)
+
+    def kept(self, name: str, code: Code, x: jax.Array, like: Any, word: jax.Array) -> Encoded:
+        """An array in a code; its blocks follow the sharding of the parameter `like`, where that is known."""
+        block = self.block or self.codec(name).block  # type: ignore[union-attr]
+        return _encoded(code, x, block=block, word=word, shard=_shard(like))
+
+    def first(self, trees: Mapping[str, Any], slots: Mapping[str, Slot], params: Any) -> dict[str, Any]:
+        """The first slots, by name, as they are kept."""
+        leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
+        word = self.words(jnp.uint32(_BEFORE), (len(leaves), len(slots)))
+        made = dict(trees)
+        for index, name in enumerate(sorted(slots)):
+            found = treedef.flatten_up_to(trees[name])
+            for place, (path, p) in enumerate(leaves):
+                code = self.code(name, slots[name], path, jnp.size(p))
+                if code is not None:
+                    found[place] = self.kept(name, code, found[place], p, word[place, index])
+            made[name] = treedef.unflatten(found)
+        return made
+
+    def check(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> None:
+        """Raises ValueError unless the slots of a state are arrays, or in this policy's code."""
+        arrays = []
+        for (path, g), kept in zip(jax.tree_util.tree_leaves_with_path(updates), leaves, strict=True):
+            code = self.code(name, slot, path, jnp.size(g))
+            foreign = isinstance(kept, Encoded) and kept.code != (self.codec(name) or _NOTHING).code(slot.nature)
+            if foreign or (code is not None and not isinstance(kept, Encoded)):
+                raise ValueError(
+                    f"slot {name!r} of parameter {path_text(path)!r} is kept as {_described(kept)} in this state, and "
+                    f"as {code.name if code else 'an array'} by this transformation: "
+                    "jol.convert_state(state, from_tx, to_tx, params) makes a state for it"
+                )
+            arrays.append(g if isinstance(kept, Encoded) else kept)
+        same_shapes(updates, jax.tree.leaves(updates), arrays, f"slot {name!r}")
+
+    def steps(self, step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+        """One step on each array: in chunks where its slots are encoded, plain where not."""
+        if not any(map(_has_codes, rows)):
+            return [step(formula, *row) for row in rows]
+        word = self.words(count, (len(rows), len(rows[0][1])))
+        elements = (_CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS) if self.elementwise else 0
+        run = functools.partial(stepped, step, formula, elements, jax.device_count())
+        return [run(row, word[place]) if _has_codes(row) else step(formula, *row) for place, row in enumerate(rows)]
+
+
+_NOTHING = Codec("nothing", "", "", None, None)
+
+
+def path_text(path: Sequence[Any]) -> str:
+    """Where a leaf stands in its tree, as "encoder/0/kernel"."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def _has_codes(row: Row) -> bool:
+    return any(isinstance(slot, Encoded) for slot in row[1].values())
+
+
+def _shard(p: Any) -> tuple[int, ...] | None:
+    """The shape of the part of a parameter that a device holds, where arrays are there to be asked."""
+    if isinstance(p, jax.Array) and not isinstance(p, jax.core.Tracer):
+        return p.sharding.shard_shape(p.shape)
+    return None
+
+
+def _described(kept: Any) -> str:
+    return kept.code.name if isinstance(kept, Encoded) else f"an array of {kept.dtype}"
