@@ -55,9 +55,8 @@ def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: A
     p = None if p is None else p.astype(dtype)
     result = formula.rule(wide, s, p, Given("h", **h), t, **dict(formula.options))
     update, new = check_result(formula.rule.__name__, result, g, slots)
-    return update if formula.wide else update.astype(g.dtype), {
-        name: new[name].astype(slot.dtype) for name, slot in slots.items()
-    }
+    update = update if formula.wide else update.astype(g.dtype)
+    return update, {name: new[name].astype(slot.dtype) for name, slot in slots.items()}
 
 
 def from_rule(

@@ -130,9 +130,9 @@ def _units(slots: Slots, blocks: Mapping[str, Blocks], ndim: int) -> tuple[int, 
     """Along each axis what no chunk may divide: tiles, and bytes of two indices."""
     units = [math.lcm(*[b.tile[axis] for b in blocks.values()]) for axis in range(ndim)]
     for name, slot in slots.items():
-        if isinstance(slot, Encoded) and slot.code.packed:
-            axis = packing.packed_axis(blocks[name].shape)
-            units[axis] = math.lcm(units[axis], 2)
+        halved = _halved(slot, blocks[name].shape)
+        if halved is not None:
+            units[halved] = math.lcm(units[halved], 2)
     return tuple(units)
 
 
@@ -140,5 +140,11 @@ def _per(slot: Any, blocks: Blocks, axis: int) -> Any:
     """For each array of a slot how many elements of ours one of it stands for along the axis."""
     if not isinstance(slot, Encoded):
         return 1
-    halved = slot.code.packed and packing.packed_axis(blocks.shape) == axis
-    return Encoded(1 + halved, None if slot.scale is None else blocks.tile[axis], slot.code)  # type: ignore[arg-type]
+    pair = _halved(slot, blocks.shape) == axis
+    return Encoded(1 + pair, None if slot.scale is None else blocks.tile[axis], slot.code)
+
+
+def _halved(slot: Any, shape: tuple[int, ...]) -> int | None:
+    """The axis along which two indices share a byte, if they do."""
+    packed = isinstance(slot, Encoded) and slot.code.packed
+    return packing.halved_axis(slot.codes.shape, shape) if packed else None

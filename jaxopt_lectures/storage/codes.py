@@ -100,7 +100,7 @@ def encoded(code: Code, x: jax.Array, block: int, word: jax.Array, shard: tuple[
       shard: the shape of the part that a device holds; no block crosses its edge if they divide it.
     """
     blocks = Blocks(x.shape, blocks_for(shard or x.shape, block).tile)
-    return _encoded(code, x, blocks, Place(everywhere(x.shape), word))
+    return _encoded(code, x, blocks, Place(everywhere(x.shape), word), packing.axis_to_halve(x.shape))
 
 
 def decoded(slot: Encoded, shape: tuple[int, ...]) -> jax.Array:
@@ -125,12 +125,14 @@ def opened(slot: Any, blocks: Blocks) -> jax.Array:
 
 def closed(like: Any, x: jax.Array, blocks: Blocks, place: Place) -> Any:
     """An array kept as the slot that it is the next value of."""
-    return _encoded(like.code, x, blocks, place) if isinstance(like, Encoded) else x
+    if not isinstance(like, Encoded):
+        return x
+    return _encoded(like.code, x, blocks, place, packing.halved_axis(like.codes.shape, x.shape))
 
 
-def _encoded(code: Code, x: jax.Array, blocks: Blocks, place: Place) -> Encoded:
+def _encoded(code: Code, x: jax.Array, blocks: Blocks, place: Place, halved: int | None) -> Encoded:
     codes, scale = encode(code, x, blocks, place)
-    return Encoded(packing.packed(codes) if code.packed else codes, scale, code)
+    return Encoded(packing.packed(codes, halved) if code.packed else codes, scale, code)
 
 
 def encode(code: Code, x: jax.Array, blocks: Blocks, place: Place) -> tuple[jax.Array, jax.Array | None]:

@@ -8,11 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Words = jax.Array
-"""What the bits of one array in one step are made of: (2,) uint32."""
 
-
-def words(key: jax.Array | None, count: jax.Array, shape: tuple[int, ...]) -> Words:
+def words(key: jax.Array | None, count: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Two words for each array of a step, `(*shape, 2)` uint32. They depend on the key, the count and the place only.
 
     Args:
@@ -24,7 +21,7 @@ def words(key: jax.Array | None, count: jax.Array, shape: tuple[int, ...]) -> Wo
     return jax.random.bits(here, (*shape, 2), jnp.uint32)
 
 
-def bits(word: Words, index: jax.Array) -> jax.Array:
+def bits(word: jax.Array, index: jax.Array) -> jax.Array:
     """32 random bits for each element, by its index in its array: whoever holds a part of it draws the same.
 
     Two rounds of a multiply-and-shift hash with the constants of C. Wellons, "Prospecting for hash functions", 2018.

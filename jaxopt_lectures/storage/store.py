@@ -54,9 +54,8 @@ def store(
     for name, size in (("block", block), ("min_size", min_size)):
         if size is not None:
             whole(name, size, 1)
-    chosen = (
-        {name: codec(given) for name, given in codecs.items()} if isinstance(codecs, Mapping) else {None: codec(codecs)}
-    )
+    named: Mapping[Any, str | Codec] = codecs if isinstance(codecs, Mapping) else {None: codecs}
+    chosen = {name: codec(given) for name, given in named.items()}
     pattern = None if keep is None else re.compile(keep)
     streams = itertools.count()
     known: list[str] = []

@@ -103,7 +103,7 @@ def compensate(tx: optax.GradientTransformation) -> Transformation:
 def apply_updates(
     params: Any, updates: Any, rounding: Literal["nearest", "stochastic"] = "nearest", key: jax.Array | None = None
 ) -> Any:
-    """The parameters with the updates added, in the parameters' dtypes; `optax.apply_updates` with a choice of rounding.
+    """The parameters with the updates added, in their own dtypes: `optax.apply_updates` with a choice of rounding.
 
     Args:
       params: a tree of arrays; None stays None.
