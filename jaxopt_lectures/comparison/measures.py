@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxopt_lectures.core.numbers import largest
+
 
 def steps_to_target(
     ends: Sequence[int], metrics: Sequence[Sequence[float]], target: float, larger_is_better: bool = True
@@ -58,8 +60,8 @@ def compact(value: float, digits: str = "g") -> str:
 
 def largest_difference(one: Any, other: Any) -> jax.Array:
     """The largest |a - b| over two trees of arrays; NaN if there is one."""
-    differences = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b), initial=0), one, other)
-    return jnp.max(jnp.stack(jax.tree.leaves(differences)))
+    differences = jax.tree.map(lambda a, b: largest(jnp.abs(a - b)), one, other)
+    return largest(jnp.stack(jax.tree.leaves(differences)))
 
 
 def moved(params: Any, noise: float, seed: int) -> Any:

@@ -114,6 +114,15 @@ def finite(a: jax.Array) -> jax.Array:
     return jax.lax.clamp(-largest, a, largest)
 
 
+def largest(x: jax.Array, axis: Any = None, *, keepdims: bool = False) -> jax.Array:
+    """The largest of non-negative numbers, 0 of none; NaN if there is one.
+
+    `jnp.max` loses a NaN among 32 numbers or more on CPU (jaxlib 0.10.2).
+    """
+    bad = jnp.any(jnp.isnan(x), axis=axis, keepdims=keepdims)
+    return jnp.where(bad, jnp.nan, jnp.max(x, axis=axis, keepdims=keepdims, initial=0))
+
+
 @jax.jit
 def _sum_of_squares(a: jax.Array, unit: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(finite(a) / unit))

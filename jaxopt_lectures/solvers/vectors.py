@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lectures.core import numbers
+
 
 def dot(a: Any, b: Any) -> jax.Array:
     """The inner product, ()."""
@@ -39,8 +41,8 @@ def negative(a: Any) -> Any:
 
 def largest(a: Any) -> jax.Array:
     """The largest absolute value of an element, (); NaN if one is NaN."""
-    leaves = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(a) if x.size]
-    return jnp.max(jnp.stack(leaves)) if len(leaves) > 1 else leaves[0]
+    leaves = [numbers.largest(jnp.abs(x)) for x in jax.tree.leaves(a) if x.size]
+    return numbers.largest(jnp.stack(leaves)) if len(leaves) > 1 else leaves[0]
 
 
 def choose(flag: jax.Array, yes: Any, no: Any) -> Any:

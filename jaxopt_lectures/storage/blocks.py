@@ -77,6 +77,6 @@ def blocks_of(shape: Sequence[int], counts: Sequence[int]) -> Blocks:
 
 def _share(size: int, room: float) -> int:
     if size <= room * _LEAST:
-        return size
+        return max(size, 1)
     divisors = [t for t in range(math.ceil(room * _LEAST), math.floor(room * _MOST) + 1) if size % t == 0]
     return divisors[0] if divisors else -(-size // max(1, round(size / room)))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lectures.core.numbers import arithmetic_dtype
+from jaxopt_lectures.core.numbers import arithmetic_dtype, largest
 from jaxopt_lectures.core.slots import Kept
 from jaxopt_lectures.storage import levels, packing
 from jaxopt_lectures.storage.blocks import Blocks, blocks_for, blocks_of
@@ -162,9 +162,9 @@ def _scale(code: Code, y: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The largest magnitude of each block, with the sign of its element if the code turns blocks over."""
     y = y.astype(arithmetic_dtype(y.dtype))
     if code.nature == "nonnegative" or not code.turned:
-        return jnp.max(jnp.abs(y), axes, keepdims=True, initial=0)
-    high, low = jnp.max(y, axes, keepdims=True, initial=0), jnp.min(y, axes, keepdims=True, initial=0)
-    return jnp.where(high >= -low, high, low)  # a NaN is in both
+        return largest(jnp.abs(y), axes, keepdims=True)
+    size, high = largest(jnp.abs(y), axes, keepdims=True), jnp.max(y, axes, keepdims=True, initial=0)
+    return jnp.where(size > high, -size, size)
 
 
 def _indices(code: Code, z: jax.Array, positive: jax.Array, random: jax.Array | None) -> jax.Array:

@@ -295,6 +295,8 @@ def test_largest_difference():
     one, other = {"a": jnp.array([1.0, 2.0]), "b": jnp.zeros((0,))}, {"a": jnp.array([1.5, -1.0]), "b": jnp.zeros((0,))}
     assert largest_difference(one, other) == 3
     assert math.isnan(largest_difference(one, other | {"a": jnp.array([math.nan, 0.0])}))
+    many = {"a": jnp.zeros(100).at[3].set(math.nan)}
+    assert math.isnan(largest_difference(many, {"a": jnp.zeros(100)}))
 
 
 def test_a_metric_is_written_in_its_unit():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxopt_lectures.core.numbers import bounded, hypotenuse, norm, quotient, root, scaled_norm
+from jaxopt_lectures.core.numbers import bounded, hypotenuse, largest, norm, quotient, root, scaled_norm
 
 MAX = float(jnp.finfo(jnp.float32).max)
 numbers = st.floats(-MAX, MAX, width=32).map(lambda x: 0.0 if abs(x) < 2e-38 else x)  # XLA flushes denormals
@@ -75,3 +75,14 @@ def test_bounded():
     assert np.isfinite(np.float32(g[1:5]) ** 2 * np.float32(2**20)).all()
     assert float(g[1]) == float(g[4]) == -float(g[2]) == -float(g[3])
     np.testing.assert_array_equal(g[5:], [np.nan, 0.0])
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 1000])
+@pytest.mark.parametrize("place", [0, -1])
+def test_largest_sees_nan(size, place):
+    """`jnp.max` does not, among 32 numbers and more."""
+    x = jnp.ones(size).at[place].set(jnp.nan)
+    assert np.isnan(largest(x))
+    assert np.isnan(largest(jnp.stack([x, x]), axis=1)).all()
+    assert float(largest(jnp.arange(size, dtype=jnp.float32))) == size - 1
+    assert float(largest(jnp.zeros(0))) == 0

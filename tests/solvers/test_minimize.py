@@ -518,6 +518,17 @@ def test_a_start_where_nothing_is_finite(kind, method):
 
 
 @some_methods
+def test_one_bad_element_of_many(method):
+    """A gradient with a NaN among 100 elements, of which the others are 0, is no minimum."""
+
+    def fun(x):
+        return jnp.sum((x[1:] - 0.5) ** 2) + 0 * jnp.sqrt(x[0] - 0.5)
+
+    result = jol.minimize(fun, jnp.full(100, 0.5), method=method)
+    assert ended(result, Status.NON_FINITE)
+
+
+@some_methods
 def test_huge_gradients(method):
     """1e30 in float32, whose square overflows."""
     result = solved("huge", method)
