@@ -15,7 +15,7 @@ help:
 	@echo "make docs    run the examples and build the site, docs/_build/html/index.html"
 	@echo "make setup   only the environment (.venv)"
 	@echo "make bench   the measurements of docs/measurements.md"
-	@echo "make soak    kill training runs a hundred times, and go on with them"
+	@echo "make soak    kill training runs a hundred times, and go on with them; every optimizer with every codec"
 	@echo "make lock    resolve the lock files again (needs uv)"
 
 $(VENV)/.made:
@@ -71,6 +71,7 @@ bench: $(VENV)/.bench
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
+	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -85,6 +85,22 @@ def test_show_tells_all_of_a_card(card, screen):
     assert "learning_rate" in text
 
 
+@pytest.mark.parametrize(("codec", "size"), [("bf16", "4"), ("fp8", "2.03"), ("int8", "2.03"), ("int4", "1.06")])
+def test_show_stored(codec, size, capsys):
+    """The state in a code: what is kept of each slot, and how many bytes that are."""
+    assert main(["show", "adam", "--store", codec]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{size} bytes per parameter, 8 if not stored" in text
+    assert f'jol.store(jol.adam(0.002), "{codec}")' in text
+    assert "nu: nonnegative, shaped like the parameter; " in text
+
+
+def test_show_without_slots(capsys):
+    assert main(["show", "sgd", "--store", "int8"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "0 bytes per parameter; no slot is shaped like the parameters, so int8 changes nothing" in text
+
+
 def test_show_prints_where_it_should(capsys):
     assert main(["show", TWINLESS]) == 0
     out, err = capsys.readouterr()
@@ -101,6 +117,7 @@ def test_show_prints_where_it_should(capsys):
         ("show", "NAME", "show --help"),
         ("show adm", "'adm'", "did you mean 'adam'?"),
         ("show xyzzy", "'xyzzy'", "known: sgd, "),
+        ("show adam --store int9", "'int9'", "did you mean 'int8'?"),
         ("compare", "--suite", "name a task"),
         ("compare --suite small", "'small'", "known: lectures, full"),
         ("compare digits --suite full", "--suite", "name a task"),

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
 from jaxopt_lectures.cli.refusal import Refusal, checked, worded
+from jaxopt_lectures.storage.codecs import CODECS
 from jaxopt_lectures.tasks.task import Unfit
 from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
 
@@ -64,13 +65,17 @@ def list_() -> None:
 
 
 @app.command
-def show(name: str, /) -> None:
+def show(name: str, /, *, store: str | None = None) -> None:
     """Show one optimizer: formula, source, errata, arguments, optax counterpart, state.
 
     Args:
       name: what `list` calls it.
+      store: the state as it is with slots kept in that code: bf16, fp8, int8, int4 ...
     """
-    print_card(Terminal(sys.stdout), checked(registry.get, name))
+    card = checked(registry.get, name)
+    if store is not None and store not in CODECS:
+        raise Refusal(registry.unknown(store, "codec", list(CODECS)))
+    print_card(Terminal(sys.stdout), card, store)
 
 
 @app.command(name="tasks")

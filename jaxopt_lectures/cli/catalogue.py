@@ -12,6 +12,9 @@ from rich.table import Table
 
 from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
+from jaxopt_lectures.core.transformation import Transformation
+from jaxopt_lectures.storage.codecs import CODECS
+from jaxopt_lectures.storage.store import store
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal, new_table
 
@@ -33,13 +36,13 @@ def print_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
     _print(terminal, partial(_listed_tasks, tasks), [task.summary for task in tasks])
 
 
-def print_card(terminal: Terminal, card: Card) -> None:
-    """Everything that is known of one optimizer, in at most the terminal's width."""
+def print_card(terminal: Terminal, card: Card, codec: str | None = None) -> None:
+    """Everything that is known of one optimizer, in at most the terminal's width; its state in that codec."""
     terminal.print(f"{card.name}: {card.summary}", style="bold")
     page = Table.grid(padding=(0, 2))
     page.add_column(style="bold", no_wrap=True)
     page.add_column()
-    for title, paragraphs in _described(card).items():
+    for title, paragraphs in _described(card, codec).items():
         page.add_row("", "")
         for index, paragraph in enumerate(paragraphs):
             page.add_row("" if index else title, paragraph)
@@ -83,7 +86,7 @@ def _listed(cards: Sequence[Card], with_summary: bool) -> Table:
     return table
 
 
-def _described(card: Card) -> dict[str, list[str | Table]]:
+def _described(card: Card, codec: str | None) -> dict[str, list[str | Table]]:
     """The paragraphs of a card by title; titles without any are left out."""
     tx = card.factory(card.learning_rate)
     arguments = new_table()
@@ -95,7 +98,6 @@ def _described(card: Card) -> dict[str, list[str | Table]]:
         space = card.space.get(name)
         searched = f"{space.low:g} to {space.high:g}, {space.scale}" if space else "-"
         arguments.add_row(name, default, allowed, searched)
-    slots = [f"{name}: {slot.nature}, {_SHAPES[slot.shape]}" for name, slot in tx.slots.items()]
     page: dict[str, list[str | Table]] = {
         "formula": [card.plain],
         "source": [card.source],
@@ -104,16 +106,35 @@ def _described(card: Card) -> dict[str, list[str | Table]]:
         "arguments": [arguments],
         "optax": [card.twin.call if card.twin else "has no counterpart"],
         "defaults": [*card.differs],
-        "state": [*slots, f"{_state_bytes(card):.3g} bytes per parameter"],
+        "state": _state(card, tx, codec),
         "tags": [", ".join(card.tags)],
     }
     return {title: paragraphs for title, paragraphs in page.items() if paragraphs}
 
 
-def _state_bytes(card: Card) -> float:
+def _state(card: Card, tx: Transformation, codec: str | None) -> list[str | Table]:
+    """The slots, the bytes they take, and those that they take in other codes."""
+    code = CODECS[codec].code if codec else lambda nature: None
+    lines: list[str | Table] = []
+    for name, slot in tx.slots.items():
+        kept = code(slot.nature) if slot.shape == "parameter" else None
+        lines.append(f"{name}: {slot.nature}, {_SHAPES[slot.shape]}{f'; {kept}' if kept else ''}")
+    if not any(slot.shape == "parameter" for slot in tx.slots.values()):
+        nothing = f"; no slot is shaped like the parameters, so {codec} changes nothing" if codec else ""
+        return [*lines, f"{_state_bytes(card):.3g} bytes per parameter{nothing}"]
+    if codec:
+        lines.append(f"{codec}: {CODECS[codec].summary} ({CODECS[codec].source})")
+        lines.append(f"{_state_bytes(card, codec):.3g} bytes per parameter, {_state_bytes(card):.3g} if not stored")
+        lines.append(f'jol.store(jol.{card.name}({card.learning_rate:g}), "{codec}")')
+        return lines
+    stored = ", ".join(f"{_state_bytes(card, name):.3g} {name}" for name in ("bf16", "int8", "int4"))
+    return [*lines, f"{_state_bytes(card):.3g} bytes per parameter; with jol.store {stored}"]
+
+
+def _state_bytes(card: Card, codec: str = "f32") -> float:
     """Of a float32 parameter. Large, so that what is kept once for all parameters does not count."""
-    parameter = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
-    return state_bytes_per_parameter(card.factory(card.learning_rate), {"w": parameter})
+    parameter, tx = jax.ShapeDtypeStruct((1024, 1024), jnp.float32), card.factory(card.learning_rate)
+    return state_bytes_per_parameter(tx if codec == "f32" else store(tx, codec), {"w": parameter})
 
 
 def _cited(card: Card) -> str:

@@ -77,7 +77,7 @@ def chunks_for(shape: tuple[int, ...], units: tuple[int, ...], elements: int, de
     groups = devices if shape[axis] % (devices * units[axis]) == 0 else 1
     length, unit = shape[axis] // groups, units[axis]
     wanted = min(elements * shape[axis] // (math.prod(shape) * groups), length // 2)
-    return Chunks(shape, axis, groups, max(unit, wanted // unit * unit))
+    return Chunks(shape, axis, groups, min(max(unit, wanted // unit * unit), length))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

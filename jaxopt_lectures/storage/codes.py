@@ -42,6 +42,11 @@ class Code:
     never_zero: bool = field(default=False, compare=False)
     turned: bool = field(default=False, compare=False)
 
+    def __str__(self) -> str:
+        how = [f"{self.width} bits" if self.levels else self.dtype, "the root of it" if self.root else ""]
+        how += ["rounded at random" if self.stochastic else "rounded to nearest"]
+        return ", ".join(part for part in how if part)
+
     @property
     def packed(self) -> bool:
         """Whether two indices share a byte."""

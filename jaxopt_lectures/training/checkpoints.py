@@ -148,8 +148,10 @@ def described(tree: Any) -> list[str]:
 def _check_same(saved: list[str], mine: list[str], step: int) -> None:
     for theirs, ours in zip(saved, mine, strict=False):
         if theirs != ours:
+            kept = " (slots are kept in another code: jol.convert_state converts a state)"
             raise Unreadable(
                 f"the checkpoint of step {step} is of another optimizer or model: it has {theirs}, this run {ours}"
+                + (kept if ".codes " in theirs + ours else "")
             )
     if len(saved) != len(mine):
         longer, whose = (saved, "the checkpoint") if len(saved) > len(mine) else (mine, "this run")

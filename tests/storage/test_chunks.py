@@ -10,7 +10,7 @@ from jaxopt_lectures.storage.codecs import CODECS
 from jaxopt_lectures.storage.codes import encoded
 from jaxopt_lectures.storage.rounding import words
 
-SHAPES = [(1000,), (1024,), (257,), (6, 5), (3, 257), (16, 64), (2, 3, 40, 16), (1, 4096), (5, 1)]
+SHAPES = [(1000,), (35,), (1024,), (257,), (6, 5), (3, 257), (16, 64), (2, 3, 40, 16), (1, 4096), (5, 1)]
 
 
 def step(formula, g, slots, shared, p, h, t):
