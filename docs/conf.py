@@ -1,4 +1,4 @@
-"""How `make docs` makes the site: Sphinx, MyST, the gallery that runs the examples, and five small extensions.
+"""How `make docs` makes the site: Sphinx, MyST, the gallery that runs the examples, and six small extensions.
 
 `sphinx-build -t without_gallery` leaves the gallery out, for a quick look at the pages.
 """
@@ -29,9 +29,10 @@ extensions = [
     "links",
     "mathml",
     "reference",
+    "stored",
     "suite",
 ]
-exclude_patterns = ["_build", "suite", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "stored", "suite", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 smartquotes_action = "D"  # dashes only: "..." and quotes in formulas are what they are

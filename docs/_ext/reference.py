@@ -31,6 +31,7 @@ ORDER = (
     "schedules",
     "clipping",
     "wrappers",
+    "storage",
     "solvers",
     "losses",
     "backprop",
