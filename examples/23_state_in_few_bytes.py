@@ -119,7 +119,8 @@ plt.show()
 # Weights in bfloat16
 # -------------------
 # The same rounding lets weights be 2 bytes. Next to 1, bfloat16 has 0.996 and 1.008; an update of -0.001 changes
-# nothing, a hundred of them neither. ``jol.round_stochastic`` rounds the sum at random; ``jol.compensate`` keeps what was lost.
+# nothing, a hundred of them neither. ``jol.round_stochastic`` rounds the sum at random; ``jol.compensate`` keeps what
+# was lost.
 
 give = optax.identity()
 down = jnp.full(1000, -1e-3)
