@@ -98,32 +98,62 @@ def stepped(
     word = {name: words[index] for index, name in enumerate(sorted(slots))}
     blocks = {name: blocks_of_slot(slot, g.shape) for name, slot in slots.items()}
 
-    def on(g: jax.Array, old: Slots, p: Any, tiles: Mapping[str, Blocks], index: jax.Array) -> tuple[jax.Array, Slots]:
+    def on(g: jax.Array, old: Slots, p: Any, index: jax.Array, tiles: Mapping[str, Blocks]) -> tuple[jax.Array, Slots]:
         plain = {name: opened(slot, tiles[name]) for name, slot in old.items()}
         update, new = step(formula, g, plain, shared, p, h, t)
         places = {name: Place(index, word[name]) for name in new}
         return update, {name: closed(old[name], x, tiles[name], places[name]) for name, x in new.items()}
 
     if not elements or g.ndim == 0:
-        return on(g, slots, p, blocks, everywhere(g.shape))
+        return on(g, slots, p, everywhere(g.shape), blocks)
     chunks = chunks_for(g.shape, _units(slots, blocks, g.ndim), elements, devices)
-    per = {name: _per(slot, blocks[name], chunks.axis) for name, slot in slots.items()}
+    dtype = jax.eval_shape(lambda: on(g, slots, p, everywhere(g.shape), blocks))[0].dtype
+    result = jnp.zeros(g.shape, dtype), slots
+    pers = 1, {name: _per(slot, blocks[name], chunks.axis) for name, slot in slots.items()}
+    g_words, p_words, carry = jax.tree.map(_words, (g, p, result))
 
-    def advance(start: Any, size: int, carry: tuple[jax.Array, Slots]) -> tuple[jax.Array, Slots]:
-        def part(x: Any, per: int = 1) -> Any:
-            return x if x is None or x.ndim == 0 else chunks.part(x, start, size, per)
+    def advance(start: Any, size: int, carry: Any) -> Any:
+        def part(x: Any, like: Any, per: int = 1) -> Any:
+            return x if x.ndim == 0 else _floats(chunks.part(x, start, size, per), like)
 
         index = chunks.index(start, size)
         tiles = {name: Blocks(index.shape, b.tile) for name, b in blocks.items()}
-        update, new = on(part(g), jax.tree.map(part, carry[1], per), part(p), tiles, index)
-        slots = jax.tree.map(lambda x, own, per: chunks.put(x, own, start, per), carry[1], new, per)
-        return chunks.put(carry[0], update, start, 1), slots
+        _, old = jax.tree.map(part, carry, result, pers)
+        read = None if p is None else part(p_words, p)
+        found = _apart(t > 0, functools.partial(on, tiles=tiles), part(g_words, g), old, read, index)
+        return jax.tree.map(lambda x, own, per: chunks.put(x, _words(own), start, per), carry, found, pers)
 
     count, rest = divmod(chunks.length, chunks.size)
-    dtype = jax.eval_shape(lambda: on(g, slots, p, blocks, everywhere(g.shape)))[0].dtype
-    empty = jnp.zeros(g.shape, dtype)
-    whole = jax.lax.fori_loop(0, count, lambda i, c: advance(i * chunks.size, chunks.size, c), (empty, slots))
-    return advance(count * chunks.size, rest, whole) if rest else whole
+    carry = jax.lax.fori_loop(0, count, lambda i, c: advance(i * chunks.size, chunks.size, c), carry)
+    return jax.tree.map(_floats, advance(count * chunks.size, rest, carry) if rest else carry, result)
+
+
+def _apart(always: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:
+    """`function(*operands)`, which XLA on CPU must not fuse with what is around it.
+
+    It would make one loop of reading a slice, the step and writing the slice, and copy the whole array for each. It
+    fuses nothing into a branch, so this is one, of which it does not know that it is always taken.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*operands)
+    like = jax.eval_shape(function, *operands)
+
+    def never(*operands: Any) -> Any:
+        del operands
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
+    return jax.lax.cond(always, function, never, *operands)
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """Floats of 16 bits as integers, on CPU, where XLA widens a whole array of such floats to take a slice of it."""
+    narrow = x.dtype in (jnp.bfloat16, jnp.float16) and jax.default_backend() == "cpu"
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if narrow else x
+
+
+def _floats(x: jax.Array, like: jax.Array) -> jax.Array:
+    """What `_words` took, `like` what it was."""
+    return x if x.dtype == like.dtype else jax.lax.bitcast_convert_type(x, like.dtype)
 
 
 def _units(slots: Slots, blocks: Mapping[str, Blocks], ndim: int) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ class Code:
 
     Attributes:
       name: what tables and messages call it.
-      dtype: of what is stored: "uint8" for indices of `levels`, which each block scales; otherwise a narrow float.
+      dtype: of what is stored: "uint8" for indices of `levels`, which each block scales; otherwise a float of 16 bits,
+        kept as the integer of the same bits (XLA on CPU widens a whole array of such floats for a slice it writes).
       nature: "signed" or "nonnegative": which slots it is for.
       levels: the magnitudes an index stands for; empty for floats.
       width: bits of an index, 8 or 4 (two in a byte).
@@ -59,7 +60,7 @@ class Encoded(Kept):
     """A slot of one parameter in a code: plain arrays, a leaf's worth of a state.
 
     Attributes:
-      codes: shaped like the parameter, an axis halved where two indices share a byte; uint8 or a narrow float.
+      codes: shaped like the parameter, an axis halved where two indices share a byte; uint8, or uint16 for floats.
       scale: one number a block, in the slot's own dtype; None where the code has none.
       code: how it is read.
     """
@@ -147,7 +148,7 @@ def encode(code: Code, x: jax.Array, blocks: Blocks, place: Place) -> tuple[jax.
     """
     random = bits(place.word, place.index) if code.stochastic else None
     if not code.levels:
-        return narrowed(x, code.dtype, random), None
+        return jax.lax.bitcast_convert_type(narrowed(x, code.dtype, random), jnp.uint16), None
     y = blocks.cut(jnp.sqrt(x) if code.root else x)
     scale = _scale(code, y, blocks.axes)
     z = blocks.joined(jnp.where((scale == 0) | ~jnp.isfinite(scale), 0, y / jnp.where(scale == 0, 1, scale)))
@@ -157,7 +158,7 @@ def encode(code: Code, x: jax.Array, blocks: Blocks, place: Place) -> tuple[jax.
 def decode(code: Code, codes: jax.Array, scale: jax.Array | None, blocks: Blocks) -> jax.Array:
     """The numbers that `encode` stored."""
     if scale is None:
-        return codes.astype(jnp.float32)
+        return jax.lax.bitcast_convert_type(codes, jnp.dtype(code.dtype)).astype(jnp.float32)
     values = jnp.asarray(_values(code), scale.dtype).at[codes].get(mode="promise_in_bounds")
     x = blocks.joined(blocks.cut(values) * blocks.spread(scale))
     return x * x if code.root else x

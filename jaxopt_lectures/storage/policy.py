@@ -17,7 +17,7 @@ from jaxopt_lectures.storage.codecs import Codec
 from jaxopt_lectures.storage.codes import Code, Encoded, encoded
 from jaxopt_lectures.storage.rounding import words
 
-_CHUNK, _CHUNK_OF_ACCELERATORS = 2**16, 2**22  # elements: a cache's worth; enough work for a kernel
+_CHUNK, _CHUNK_OF_ACCELERATORS = 2**15, 2**22  # elements: a cache's worth; enough work for a kernel
 _BEFORE = 2**32 - 1  # the count at which first values are rounded
 
 _encoded = jax.jit(encoded, static_argnames=("code", "block", "shard"))
