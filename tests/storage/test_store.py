@@ -186,12 +186,15 @@ def test_donated():
 
 @pytest.mark.parametrize("codec", ["bf16", "int8", "int4", {"mu": "int8"}], ids=str)
 def test_temporaries(codec):
-    """Of a step on 48 equal leaves: at most two leaves' worth, where decoding all would take two for every leaf."""
+    """Of a step on 48 equal leaves: at most two leaves' worth, where decoding all would take two for every leaf.
+
+    A slot that stays float32 beside an encoded one is a leaf more.
+    """
     params = {str(index): jax.ShapeDtypeStruct((512, 512), jnp.float32) for index in range(48)}
     tx = jol.store(jol.adam(1e-3), codec)
     state = jax.eval_shape(tx.init, params)
     memory = jax.jit(tx.update, donate_argnums=1).lower(params, state, params).compile().memory_analysis()
-    assert memory.temp_size_in_bytes <= 2 * 4 * 512 * 512
+    assert memory.temp_size_in_bytes <= (3 if isinstance(codec, dict) else 2) * 4 * 512 * 512
 
 
 # ---- where 8-bit optimizers are known to fail

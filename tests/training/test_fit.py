@@ -615,3 +615,16 @@ def test_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match="pip install tensorboardX"):
         jol.training.tensorboard(tmp_path)
+
+
+def test_stored_slots_resume_to_the_bit(tmp_path):
+    """A run whose state is in 8 bits goes on as if it had never stopped; another code is refused with the way out."""
+    tx = jol.store(jol.adam(0.05), "int8", min_size=1)
+    whole = trained(tx=tx)
+    trained(steps=20, folder=tmp_path, tx=tx)
+    same(whole.state, trained(folder=tmp_path, tx=tx).state)
+    with (
+        pytest.warns(UserWarning, match="the optimizer was store"),
+        pytest.raises(Unreadable, match="jol.convert_state"),
+    ):
+        trained(folder=tmp_path, tx=jol.adam(0.05))
