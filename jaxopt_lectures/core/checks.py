@@ -115,15 +115,18 @@ def flags(mask: Any, tree: Any) -> list[bool]:
 
 
 def same_structure(
-    treedef: Any, updates: Any, other: Any, what: str, is_leaf: Callable[[Any], bool] | None = None
+    treedef: Any, updates: Any, other: Any, what: str, whole: Callable[[Any], bool] = lambda leaf: False
 ) -> list[Any]:
-    """Leaves of `other` in the order of `updates`; raises ValueError naming the first path that differs."""
-    leaves, structure = jax.tree.flatten(other, is_leaf=is_leaf)
+    """Leaves of `other` in the order of `updates`; raises ValueError naming the first path that differs.
+
+    What stands in the place of a leaf is one, if it is `whole`, though it has leaves of its own.
+    """
+    leaves, structure = jax.tree.flatten(other)
     if structure == treedef:
         return leaves
     try:
         leaves = treedef.flatten_up_to(other)
-        if any(jax.tree.structure(leaf, is_leaf=is_leaf) != jax.tree.structure(0) for leaf in leaves):
+        if any(jax.tree.structure(leaf) != jax.tree.structure(0) and not whole(leaf) for leaf in leaves):
             raise ValueError("a leaf of one is a branch of the other")
         return leaves
     except (ValueError, TypeError) as error:

@@ -17,8 +17,11 @@ class Keeping(Protocol):
     def first(self, trees: Mapping[str, Any], slots: Mapping[str, Slot], params: Any) -> dict[str, Any]:
         """The slots of a new state, by name, as they are kept."""
 
-    def check(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> None:
-        """Raises ValueError, naming the leaf, if a slot of a state is not kept in this way."""
+    def is_kept(self, leaf: Any) -> bool:
+        """Whether it is what stands in a state for one array, in whatever form other libraries return it."""
+
+    def read(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> list[Any]:
+        """The slots of a state, one for each leaf; raises ValueError, naming the leaf, if one is kept otherwise."""
 
     def steps(self, step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
         """For each row the update, and the new slots as they are kept. `step(formula, *row)` is the plain step."""

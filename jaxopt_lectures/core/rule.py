@@ -215,12 +215,11 @@ class _Lifted:
 
     def _slots(self, gradients: list[Any], treedef: Any, updates: Any, state: Any) -> list[Arrays]:
         """The slots of each leaf, by name."""
-        columns = {}
+        columns, whole = {}, self.keeping.is_kept if self.keeping else lambda leaf: isinstance(leaf, Kept)
         for name, slot in self.own.items():
-            tree = getattr(state, name)
-            columns[name] = same_structure(treedef, updates, tree, f"slots {name!r}", lambda x: isinstance(x, Kept))
+            columns[name] = same_structure(treedef, updates, getattr(state, name), f"slots {name!r}", whole)
             if self.keeping and slot.shape == "parameter":
-                self.keeping.check(name, slot, columns[name], updates)
+                columns[name] = self.keeping.read(name, slot, columns[name], updates)
             elif slot.shape == "parameter":
                 same_shapes(updates, gradients, columns[name], f"slot {name!r}")
         return [{name: columns[name][index] for name in columns} for index in range(len(gradients))]

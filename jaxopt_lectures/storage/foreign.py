@@ -12,7 +12,7 @@ from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Kept, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
 from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, decoded, everywhere
-from jaxopt_lectures.storage.policy import Policy, path_text
+from jaxopt_lectures.storage.policy import Policy, is_mapped, path_text
 
 Path = tuple[Any, ...]
 
@@ -90,8 +90,9 @@ def around(
                 f"store keeps a StoreState, got {type(state).__name__}: "
                 "jol.convert_state(state, from_tx, to_tx, params) makes one of a state that was not stored"
             )
-        updates, new = inner.update(updates, opened_state(state.inner_state, updates), params, **extra)
-        kept, treedef = jax.tree.flatten(state.inner_state, is_leaf=lambda node: isinstance(node, Kept))
+        inner_state = _unmapped(state.inner_state, updates, policy, nonnegative)
+        updates, new = inner.update(updates, opened_state(inner_state, updates), params, **extra)
+        kept, treedef = jax.tree.flatten(inner_state, is_leaf=lambda node: isinstance(node, Kept))
         word = policy.words(state.count + 1, (len(kept), 1))
         rows = zip(kept, treedef.flatten_up_to(new), word[:, 0], strict=True)
         leaves = [closed(old, x, blocks_of_slot(old, jnp.shape(x)), _whole(x, w)) for old, x, w in rows]
@@ -126,6 +127,28 @@ def known_nature(one: Found, policy: Policy, nonnegative: Callable[[str], bool] 
             'can be negative; say which cannot: nonnegative="nu" (a regular expression), or nonnegative=[] for none'
         )
     return "nonnegative" if nonnegative(one.name) else "signed"
+
+
+def _unmapped(state: Any, params: Any, policy: Policy, nonnegative: Callable[[str], bool] | None) -> Any:
+    """A state in which Flax made mappings of what is encoded, as it was."""
+    shapes = _shapes(params)
+
+    def owner(path: Path, node: Any) -> Path | None:
+        ends = (path[start:] for start in range(len(path) + 1)) if is_mapped(node) else ()
+        return next((end for end in ends if end in shapes), None)
+
+    def one(path: Path, node: Any) -> Any:
+        end = owner(path, node)
+        if end is None:
+            return node
+        before = path[: len(path) - len(end)]
+        found = Found(path_text(before), _nature(state, before), end, 0)
+        return policy.unmapped(found.name.rpartition("/")[2], known_nature(found, policy, nonnegative), node)
+
+    def is_leaf(path: Path, node: Any) -> bool:
+        return isinstance(node, Kept) or owner(path, node) is not None
+
+    return jax.tree_util.tree_map_with_path(one, state, is_leaf=is_leaf, is_leaf_takes_path=True)
 
 
 def _shapes(params: Any) -> dict[Path, tuple[int, ...]]:

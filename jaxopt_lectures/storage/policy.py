@@ -83,10 +83,14 @@ class Policy:
             made[name] = treedef.unflatten(found)
         return made
 
-    def check(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> None:
-        """Raises ValueError unless the slots of a state are arrays, or in this policy's code."""
-        arrays = []
-        for (path, g), kept in zip(jax.tree_util.tree_leaves_with_path(updates), leaves, strict=True):
+    def is_kept(self, leaf: Any) -> bool:
+        """Whether it is an encoded slot, or the mapping of its arrays that Flax makes of it."""
+        return isinstance(leaf, Encoded) or is_mapped(leaf)
+
+    def read(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> list[Any]:
+        """The slots of a state; raises ValueError unless they are arrays, or in this policy's code."""
+        arrays, found = [], [self.unmapped(name, slot.nature, leaf) for leaf in leaves]
+        for (path, g), kept in zip(jax.tree_util.tree_leaves_with_path(updates), found, strict=True):
             code = self.code(name, slot, path, jnp.size(g))
             foreign = isinstance(kept, Encoded) and kept.code != (self.codec(name) or _NOTHING).code(slot.nature)
             if foreign or (code is not None and not isinstance(kept, Encoded)):
@@ -97,6 +101,12 @@ class Policy:
                 )
             arrays.append(g if isinstance(kept, Encoded) else kept)
         same_shapes(updates, jax.tree.leaves(updates), arrays, f"slot {name!r}")
+        return found
+
+    def unmapped(self, name: str, nature: str, leaf: Any) -> Any:
+        """A slot as it is kept, where Flax made a mapping of it."""
+        code = (self.codec(name) or _NOTHING).code(nature)
+        return Encoded(leaf["codes"], leaf.get("scale"), code) if code and is_mapped(leaf) else leaf
 
     def steps(self, step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
         """One step on each array: in chunks where its slots are encoded, plain where not."""
@@ -114,6 +124,11 @@ _NOTHING = Codec("nothing", "", "", None, None)
 def path_text(path: Sequence[Any]) -> str:
     """Where a leaf stands in its tree, as "encoder/0/kernel"."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def is_mapped(leaf: Any) -> bool:
+    """Whether it is a mapping of an encoded slot's arrays: `nnx.Optimizer` gives that back."""
+    return isinstance(leaf, Mapping) and "codes" in leaf and set(leaf) <= {"codes", "scale"}
 
 
 def _has_codes(row: Row) -> bool:

@@ -625,6 +625,6 @@ def test_stored_slots_resume_to_the_bit(tmp_path):
     same(whole.state, trained(folder=tmp_path, tx=tx).state)
     with (
         pytest.warns(UserWarning, match="the optimizer was store"),
-        pytest.raises(Unreadable, match="jol.convert_state"),
+        pytest.raises(Unreadable, match=r"jol\.convert_state"),
     ):
         trained(folder=tmp_path, tx=jol.adam(0.05))
