@@ -68,6 +68,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.minimize
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.comparison
+	$(BIN)/python -m benchmarks.storage
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py

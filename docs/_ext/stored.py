@@ -45,7 +45,7 @@ def losses(rows: Mapping[str, Any]) -> str:
     lines = [["`f32`, the loss itself", *[compact(own["f32"]["loss"], ".3g") for own in found.values()]]]
     for name in names[1:]:
         percent = [own[name]["in_percent_of_the_loss"] for own in found.values()]
-        lines.append([f"`{name}`", *[f"{low:+.1f} to {high:+.1f} %" for low, high in percent]])
+        lines.append([f"`{name}`", *[f"{low:+.2f} to {high:+.2f} %" for low, high in percent]])
     return _table(header, lines)
 
 

@@ -80,6 +80,7 @@ def chunks_for(shape: tuple[int, ...], units: tuple[int, ...], elements: int, de
     return Chunks(shape, axis, groups, min(max(unit, wanted // unit * unit), length))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def stepped(
     step: Callable[..., Any], formula: Any, elements: int, devices: int, row: Row, words: jax.Array
@@ -126,6 +127,15 @@ def stepped(
     count, rest = divmod(chunks.length, chunks.size)
     carry = jax.lax.fori_loop(0, count, lambda i, c: advance(i * chunks.size, chunks.size, c), carry)
     return jax.tree.map(_floats, advance(count * chunks.size, rest, carry) if rest else carry, result)
+
+
+@stepped.defjvp
+def _derivative(
+    step: Callable[..., Any], formula: Any, elements: int, devices: int, primals: Any, tangents: Any
+) -> tuple[Any, Any]:
+    """Of the step on the whole array: its fresh numbers, not what is stored of them."""
+    del elements
+    return jax.jvp(lambda row, words: stepped.fun(step, formula, 0, devices, row, words), primals, tangents)
 
 
 def _apart(always: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:

@@ -7,8 +7,6 @@ moment that decays by less than half a unit a step does not decay. They are here
 
 from dataclasses import dataclass, replace
 
-import jax.numpy as jnp
-
 from jaxopt_lectures.storage.codes import Code
 from jaxopt_lectures.storage.levels import dynamic, floats, geometric, linear
 
@@ -123,8 +121,3 @@ def codec(given: str | Codec) -> Codec:
     if given not in CODECS:
         raise ValueError(f"no codec is called {given!r}; known: {', '.join(CODECS)}")
     return CODECS[given]
-
-
-def bits_of(code: Code | None) -> int:
-    """Bits of one stored number, scales not counted."""
-    return 32 if code is None else code.width if code.levels else 8 * jnp.dtype(code.dtype).itemsize

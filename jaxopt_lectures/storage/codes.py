@@ -75,7 +75,9 @@ class Encoded(Kept):
         return jnp.dtype(jnp.float32) if self.scale is None else self.scale.dtype
 
     def __repr__(self) -> str:
-        return f"Encoded({self.code.name}, codes {jax.typeof(self.codes)})"
+        dtype, shape = getattr(self.codes, "dtype", None), getattr(self.codes, "shape", None)
+        kept = f"{dtype}[{','.join(map(str, shape))}]" if dtype is not None and shape is not None else self.codes
+        return f"Encoded({self.code.name}, codes {kept})"
 
 
 class Place(NamedTuple):
@@ -129,6 +131,13 @@ def opened(slot: Any, blocks: Blocks) -> jax.Array:
     return decode(slot.code, codes, slot.scale, blocks)
 
 
+def fits(slot: Encoded, shape: tuple[int, ...]) -> bool:
+    """Whether it can be the slot of a parameter of that shape."""
+    halved = packing.axis_to_halve(shape) if slot.code.packed else None
+    codes = tuple(-(-size // 2) if axis == halved else size for axis, size in enumerate(shape))
+    return slot.codes.shape == codes and (slot.scale is None or slot.scale.ndim == len(shape))
+
+
 def closed(like: Any, x: jax.Array, blocks: Blocks, place: Place) -> Any:
     """An array kept as the slot that it is the next value of."""
     if not isinstance(like, Encoded):
@@ -144,8 +153,10 @@ def _encoded(code: Code, x: jax.Array, blocks: Blocks, place: Place, halved: int
 def encode(code: Code, x: jax.Array, blocks: Blocks, place: Place) -> tuple[jax.Array, jax.Array | None]:
     """The numbers to store, one an element, and the scales of the blocks.
 
-    A NaN or an infinity makes the scale of its block NaN or infinite: the block is lost, and no other.
+    A NaN or an infinity makes the scale of its block NaN or infinite: the block is lost, and no other. Derivatives end
+    here: codes are steps, and the root has none at 0.
     """
+    x = jax.lax.stop_gradient(x)
     random = bits(place.word, place.index) if code.stochastic else None
     if not code.levels:
         return jax.lax.bitcast_convert_type(narrowed(x, code.dtype, random), jnp.uint16), None

@@ -1,7 +1,8 @@
 """State of transformations that declare nothing: arrays shaped like the parameters are found by their paths."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import optax
 from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Kept, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, decoded, everywhere
+from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, decoded, everywhere, fits
 from jaxopt_lectures.storage.policy import Policy, is_mapped, path_text
 
 Path = tuple[Any, ...]
@@ -45,6 +46,24 @@ class Found(NamedTuple):
     place: int
 
 
+class Sign:
+    """Which slots are never negative, by the user's word.
+
+    Args:
+      given: a regular expression that is searched in the last part of their names; or names, whole or their last parts.
+    """
+
+    def __init__(self, given: str | Sequence[str] | None) -> None:
+        self.said = given is not None
+        self._pattern = re.compile(given) if isinstance(given, str) else None
+        self._names = () if given is None or isinstance(given, str) else tuple(given)
+
+    def __call__(self, name: str) -> bool:
+        """Whether the slot of that name, "0/nu", is never negative."""
+        last = name.rpartition("/")[2]
+        return self._pattern.search(last) is not None if self._pattern else bool({name, last} & {*self._names})
+
+
 def found_in(state: Any, params: Any) -> list[Found]:
     """The arrays of a state whose path ends in a parameter's, and that have its shape."""
     shapes = _shapes(params)
@@ -59,19 +78,19 @@ def found_in(state: Any, params: Any) -> list[Found]:
 
 def leaves_of(state: Any) -> list[tuple[Path, Any]]:
     """The leaves of a state with their paths; what is encoded is one leaf."""
-    return jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: isinstance(node, Kept))
+    return jax.tree_util.tree_leaves_with_path(state, is_leaf=is_kept)
 
 
-def around(
-    tx: optax.GradientTransformation, policy: Policy, nonnegative: Callable[[str], bool] | None
-) -> Transformation:
+def around(tx: optax.GradientTransformation, policy: Policy, nonnegative: Sign) -> Transformation:
     """`tx` with the arrays of its state that belong to parameters encoded; each step decodes all of them."""
     inner = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> StoreState:
         state = inner.init(params)
         shaped = dict(jax.tree_util.tree_leaves_with_path(params))
-        leaves, treedef = jax.tree.flatten(state)
+        leaves, treedef = jax.tree.flatten(state, is_leaf=is_kept)
+        if any(map(is_kept, leaves)):
+            raise ValueError("a part of the transformation is stored already: call store once, on the whole")
         found = found_in(state, params)
         word = policy.words(jnp.uint32(0), (len(found), 1))
         for index, one in enumerate(found):
@@ -92,10 +111,10 @@ def around(
             )
         inner_state = _unmapped(state.inner_state, updates, policy, nonnegative)
         updates, new = inner.update(updates, opened_state(inner_state, updates), params, **extra)
-        kept, treedef = jax.tree.flatten(inner_state, is_leaf=lambda node: isinstance(node, Kept))
+        kept, treedef = jax.tree.flatten(inner_state, is_leaf=is_kept)
         word = policy.words(state.count + 1, (len(kept), 1))
         rows = zip(kept, treedef.flatten_up_to(new), word[:, 0], strict=True)
-        leaves = [closed(old, x, blocks_of_slot(old, jnp.shape(x)), _whole(x, w)) for old, x, w in rows]
+        leaves = [recoded(old, x, w) if is_kept(old) else x for old, x, w in rows]
         return updates, StoreState(optax.safe_increment(state.count), treedef.unflatten(leaves))
 
     again = functools.partial(around, policy=policy, nonnegative=nonnegative)
@@ -105,14 +124,21 @@ def around(
 def opened_state(state: Any, params: Any) -> Any:
     """A state with its encoded arrays decoded, whole."""
     shapes = _shapes(params)
-    leaves = [
-        decoded(leaf, shapes[_owner(path, leaf, shapes)]) if isinstance(leaf, Encoded) else leaf  # type: ignore[index]
-        for path, leaf in leaves_of(state)
-    ]
-    return jax.tree.structure(state, is_leaf=lambda node: isinstance(node, Kept)).unflatten(leaves)
+
+    def opened(path: Path, leaf: Any) -> Any:
+        if not isinstance(leaf, Encoded):
+            return leaf
+        owner = _owner(path, leaf, shapes)
+        if owner is None or not fits(leaf, shapes[owner]):
+            raise ValueError(
+                f"the state has {leaf!r} at {path_text(path)!r}, to which no parameter of its shape belongs"
+            )
+        return decoded(leaf, shapes[owner])
+
+    return jax.tree_util.tree_map_with_path(opened, state, is_leaf=is_kept)
 
 
-def known_nature(one: Found, policy: Policy, nonnegative: Callable[[str], bool] | None) -> str:
+def known_nature(one: Found, policy: Policy, nonnegative: Sign) -> str:
     """Whether a slot can be negative: as declared, or by the user's word.
 
     Raises:
@@ -121,7 +147,7 @@ def known_nature(one: Found, policy: Policy, nonnegative: Callable[[str], bool] 
     codec = policy.codec(one.name.rpartition("/")[2])
     if one.nature is not None or codec is None or codec.indifferent:
         return one.nature or "signed"
-    if nonnegative is None:
+    if not nonnegative.said:
         raise ValueError(
             f"the state has an array {one.name!r} shaped like the parameters, of which it is not declared whether it "
             'can be negative; say which cannot: nonnegative="nu" (a regular expression), or nonnegative=[] for none'
@@ -129,7 +155,7 @@ def known_nature(one: Found, policy: Policy, nonnegative: Callable[[str], bool] 
     return "nonnegative" if nonnegative(one.name) else "signed"
 
 
-def _unmapped(state: Any, params: Any, policy: Policy, nonnegative: Callable[[str], bool] | None) -> Any:
+def _unmapped(state: Any, params: Any, policy: Policy, nonnegative: Sign) -> Any:
     """A state in which Flax made mappings of what is encoded, as it was."""
     shapes = _shapes(params)
 
@@ -186,5 +212,16 @@ def _declared(state_type: type) -> dict[str, Slot]:
         return {}
 
 
-def _whole(x: jax.Array, word: jax.Array) -> Place:
-    return Place(everywhere(jnp.shape(x)), word)
+def recoded(like: Encoded, x: jax.Array, word: jax.Array) -> Encoded:
+    """A whole array in the code and the blocks of a slot."""
+    return closed(like, x, blocks_of_slot(like, x.shape), Place(everywhere(x.shape), word))
+
+
+def is_kept(node: Any) -> bool:
+    """Whether it stands in a state for one array."""
+    return isinstance(node, Kept)
+
+
+def is_masked(node: Any) -> bool:
+    """Whether it stands where a mask took parameters out."""
+    return isinstance(node, optax.MaskedNode)

@@ -12,15 +12,16 @@ import jax.numpy as jnp
 from jaxopt_lectures.core.checks import same_shapes
 from jaxopt_lectures.core.keeping import Row
 from jaxopt_lectures.core.slots import Slot
+from jaxopt_lectures.storage import sharding
 from jaxopt_lectures.storage.chunks import stepped
 from jaxopt_lectures.storage.codecs import Codec
-from jaxopt_lectures.storage.codes import Code, Encoded, encoded
+from jaxopt_lectures.storage.codes import Code, Encoded, encoded, fits
 from jaxopt_lectures.storage.rounding import words
 
 _CHUNK, _CHUNK_OF_ACCELERATORS = 2**15, 2**22  # elements: a cache's worth; enough work for a kernel
 _BEFORE = 2**32 - 1  # the count at which first values are rounded
 
-_encoded = jax.jit(encoded, static_argnames=("code", "block", "shard"))
+_to_code = jax.jit(encoded, static_argnames=("code", "block", "shard"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,14 @@ class Policy:
     def kept(self, name: str, code: Code, x: jax.Array, like: Any, word: jax.Array) -> Encoded:
         """An array in a code; its blocks follow the sharding of the parameter `like`, where that is known."""
         block = self.block or self.codec(name).block  # type: ignore[union-attr]
-        return _encoded(code, x, block=block, word=word, shard=_shard(like))
+        shard = sharding.shard_shape(like)
+
+        def encode(x: jax.Array, word: jax.Array) -> Encoded:
+            return _to_code(code, x, block=block, word=word, shard=shard)
+
+        shapes = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape, x.dtype), word)
+        shardings = jax.tree.map(lambda found: sharding.like(found, like), shapes)
+        return sharding.automatic(encode, shardings, x, word)
 
     def first(self, trees: Mapping[str, Any], slots: Mapping[str, Slot], params: Any) -> dict[str, Any]:
         """The first slots, by name, as they are kept."""
@@ -99,6 +107,11 @@ class Policy:
                     f"as {code.name if code else 'an array'} by this transformation: "
                     "jol.convert_state(state, from_tx, to_tx, params) makes a state for it"
                 )
+            if isinstance(kept, Encoded) and not fits(kept, jnp.shape(g)):
+                raise ValueError(
+                    f"gradient {path_text(path)!r} has shape {jnp.shape(g)}, but slot {name!r} is kept as {kept!r}: "
+                    "it is of a parameter of another shape"
+                )
             arrays.append(g if isinstance(kept, Encoded) else kept)
         same_shapes(updates, jax.tree.leaves(updates), arrays, f"slot {name!r}")
         return found
@@ -115,7 +128,14 @@ class Policy:
         word = self.words(count, (len(rows), len(rows[0][1])))
         elements = (_CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS) if self.elementwise else 0
         run = functools.partial(stepped, step, formula, elements, jax.device_count())
-        return [run(row, word[place]) if _has_codes(row) else step(formula, *row) for place, row in enumerate(rows)]
+
+        def one(place: int, row: Row) -> Any:
+            if not _has_codes(row):
+                return step(formula, *row)
+            shardings = jax.tree.map(lambda x: sharding.like(x, row[0]), (row[0], row[1]))
+            return sharding.automatic(run, shardings, row, word[place])
+
+        return [one(place, row) for place, row in enumerate(rows)]
 
 
 _NOTHING = Codec("nothing", "", "", None, None)
@@ -133,13 +153,6 @@ def is_mapped(leaf: Any) -> bool:
 
 def _has_codes(row: Row) -> bool:
     return any(isinstance(slot, Encoded) for slot in row[1].values())
-
-
-def _shard(p: Any) -> tuple[int, ...] | None:
-    """The shape of the part of a parameter that a device holds, where arrays are there to be asked."""
-    if isinstance(p, jax.Array) and not isinstance(p, jax.core.Tracer):
-        return p.sharding.shard_shape(p.shape)
-    return None
 
 
 def _described(kept: Any) -> str:

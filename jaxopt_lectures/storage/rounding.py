@@ -41,6 +41,12 @@ def thresholds(random: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     return ((random >> 8).astype(dtype) + 1) * 2.0**-24
 
 
+def nearest(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """`x`, float32, rounded to nearest, ties to even, by its bits: a conversion and back may be taken for nothing."""
+    wide = x.astype(jnp.float32)
+    return jnp.where(jnp.isfinite(wide), _rounded(wide, jnp.finfo(dtype), None), wide).astype(dtype)
+
+
 def narrowed(x: jax.Array, dtype: jax.typing.DTypeLike, random: jax.Array | None) -> jax.Array:
     """`x` rounded to a narrower float: to nearest (ties to even), or at random with 32 bits for each element.
 
@@ -57,14 +63,19 @@ def narrowed(x: jax.Array, dtype: jax.typing.DTypeLike, random: jax.Array | None
     return jnp.where(jnp.isfinite(wide), jax.lax.clamp(-largest, rounded, largest), wide).astype(dtype)
 
 
-def _rounded(x: jax.Array, kind: jnp.finfo, random: jax.Array) -> jax.Array:
-    """Up or down to the numbers of a narrower float: random bits are added to those that it has no place for."""
+def _rounded(x: jax.Array, kind: jnp.finfo, random: jax.Array | None) -> jax.Array:
+    """Up or down to the numbers of a narrower float: bits are added to those that it has no place for.
+
+    Random ones; or half a unit, and a bit less where the last digit that is kept is even.
+    """
     pattern = jax.lax.bitcast_convert_type(x, jnp.uint32)
     exponent = ((pattern >> 23) & 0xFF).astype(jnp.int32) - 127
     # below its smallest normal number a float is spaced evenly: it keeps one bit less for each octave
     lost = jnp.clip(23 - kind.nmant + jnp.maximum(int(kind.minexp) - exponent, 0), 0, 23).astype(jnp.uint32)
     mask = (jnp.uint32(1) << lost) - np.uint32(1)
-    rounded = jax.lax.bitcast_convert_type((pattern + (random & mask)) & ~mask, jnp.float32)
+    added = (mask >> 1) + ((pattern >> lost) & 1) if random is None else random & mask
+    rounded = jax.lax.bitcast_convert_type((pattern + added) & ~mask, jnp.float32)
     tiny = np.float32(kind.smallest_subnormal)
-    rare = jnp.where(jnp.abs(x) >= thresholds(random, jnp.float32) * tiny, tiny, 0) * jnp.sign(x)
+    share = 0.5 + 2.0**-23 if random is None else thresholds(random, jnp.float32)
+    rare = jnp.where(jnp.abs(x) >= share * tiny, tiny, 0) * jnp.sign(x)
     return jnp.where(jnp.abs(x) < tiny, rare, rounded)

@@ -12,8 +12,11 @@ import optax
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.core.transformation import Transformation, check_transformation
 from jaxopt_lectures.storage.codecs import Codec, codec
-from jaxopt_lectures.storage.foreign import Found, around, found_in, known_nature
+from jaxopt_lectures.storage.foreign import Sign, around, found_in, is_masked, known_nature
 from jaxopt_lectures.storage.policy import Policy
+
+PROBE = {"probe": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
+"""On which transformations that declare nothing are asked what they keep."""
 
 
 def store(
@@ -28,9 +31,10 @@ def store(
 ) -> Transformation:
     """Keeps the slots of `tx` in fewer bytes: `store(adam(1e-3), "int8")` keeps 2.03 bytes a parameter instead of 8.
 
-    Every step reads the slots, takes the step on fresh float32 numbers, and stores the new ones, rounded at random so
-    that their mean is exact. What is never negative is kept as its square root and never rounded to 0. The state has
-    the structure it had, with an `Encoded` for each array: plain arrays that shard, donate, save and resume as others.
+    Every step reads the slots, takes the step on fresh float32 numbers, and stores the new ones. What is never negative
+    is kept as its square root and never rounded to 0. What is kept is rounded at random so that its mean is exact, down
+    to the smallest level. The state has the structure it had, with an `Encoded` for each array: plain arrays that
+    shard, donate, save and resume as others. Derivatives go through the step, not through what is stored.
 
     Chains and wrappers of this library are entered: what is kept is the state of their parts. So are optax's
     transformations, whose state has arrays shaped like the parameters; they are decoded whole, ours in chunks.
@@ -44,35 +48,45 @@ def store(
       min_size: parameters with fewer elements keep their slots as they are.
       keep: regular expression; parameters in whose path ("encoder/0/kernel") it is found keep their slots as they are.
       nonnegative: which slots of transformations that declare none, optax's, are never negative: a regular expression
-        found in their name, or a list of names, empty for none. Ours declare theirs.
+        found in their name ("nu"), or a list of names, with their path or not ("0/nu"), empty for none.
 
     Raises:
       TypeError: `tx` is not a transformation, or a codec neither a name nor a `Codec`.
       ValueError: an unknown codec or slot; a slot of which it is not known whether it can be negative.
     """
     check_transformation(tx, "store's argument")
+    if key is not None and not isinstance(key, jax.Array):
+        raise TypeError(f"key must be a key of jax.random, got {type(key).__name__} {key!r}: jax.random.key({key!r})?")
+    if isinstance(codecs, Mapping) and not codecs:
+        raise ValueError("no codec is given for any slot")
     for name, size in (("block", block), ("min_size", min_size)):
         if size is not None:
             whole(name, size, 1)
     named: Mapping[Any, str | Codec] = codecs if isinstance(codecs, Mapping) else {None: codecs}
     chosen = {name: codec(given) for name, given in named.items()}
     pattern = None if keep is None else re.compile(keep)
-    streams = itertools.count()
-    known: list[str] = []
+    streams, sign = itertools.count(), Sign(nonnegative)
+    known: list[str | None] = []
 
     def policy(elementwise: bool) -> Policy:
         return Policy(chosen, key, next(streams), block, min_size, pattern, elementwise)
 
-    made = _stored(tx, policy, _sign(nonnegative), known)
-    unknown = [name for name in chosen if name is not None and name not in known]
-    if unknown and "?" not in known:
-        slots = ", ".join(dict.fromkeys(known)) or "no slots shaped like the parameters"
-        raise ValueError(f"no slot is called {unknown[0]!r}; {tx!r} keeps {slots}")
+    made = _stored(tx, policy, sign, known)
+    slots = [name.rpartition("/")[2] for name in known if name is not None]
+    unknown = [name for name in chosen if name is not None and name not in slots]
+    if None not in known:
+        if unknown:
+            kept = ", ".join(dict.fromkeys(slots)) or "no slots shaped like the parameters"
+            raise ValueError(f"no slot is called {unknown[0]!r}; {tx!r} keeps {kept}")
+        if nonnegative and not any(name and sign(name) for name in known):
+            raise ValueError(
+                f"nonnegative={nonnegative!r} is found in none of the slots {', '.join(slots) or '(none)'}"
+            )
     return made
 
 
-def _stored(tx: Any, policy: Callable[[bool], Policy], sign: Any, known: list[str]) -> Transformation:
-    """The transformation with its state encoded; adds the names of its slots to `known`."""
+def _stored(tx: Any, policy: Callable[[bool], Policy], sign: Sign, known: list[str | None]) -> Any:
+    """The transformation with its state encoded; adds the names of its slots to `known`, None where they are not."""
     ours = isinstance(tx, Transformation)
     if ours and tx.keeping is not None:
         raise ValueError(f"{tx!r} is stored already: call store once, with a codec for each slot")
@@ -83,31 +97,22 @@ def _stored(tx: Any, policy: Callable[[bool], Policy], sign: Any, known: list[st
         return tx.kept(policy(tx.couples == "element" and alone), wide=False) if shaped else tx
     if ours and tx.again is not None:
         return tx.again(*[_stored(part, policy, sign, known) for part in tx.parts])
-    found, asked = _probed(tx), policy(False)
-    if found is None:
-        known.append("?")
-    else:
-        known += [slot.name.rpartition("/")[2] for slot in found]
-        for slot in found:
-            known_nature(slot, asked, sign)
-    return tx if found == [] else around(tx, asked, sign)
+    state, asked = _probed(tx), policy(False)
+    if state is not None and not jax.tree.leaves(state, is_leaf=is_masked):
+        return tx  # it keeps nothing at all
+    found = found_in(state, PROBE)
+    # masks and labels by path or shape may keep slots of the real parameters that the probe has not
+    known += [slot.name for slot in found]
+    if state is None or any(map(is_masked, jax.tree.leaves(state, is_leaf=is_masked))) or not found:
+        known.append(None)
+    for slot in found:
+        known_nature(slot, asked, sign)
+    return around(tx, asked, sign)
 
 
-def _probed(tx: optax.GradientTransformation) -> list[Found] | None:
-    """The slots of a transformation that declares none, seen on a tree of one matrix; None if it takes no such tree."""
-    probe = {"probe": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
+def _probed(tx: optax.GradientTransformation) -> Any:
+    """The state for a tree of one matrix; None if it takes no such tree."""
     try:
-        return found_in(jax.eval_shape(tx.init, probe), probe)
+        return jax.eval_shape(tx.init, PROBE)
     except Exception:  # an init that wants certain names, masks or shapes: the real parameters will tell
         return None
-
-
-def _sign(nonnegative: str | Sequence[str] | None) -> Callable[[str], bool] | None:
-    """Whether a slot is never negative, by its name; None if nothing was said."""
-    if nonnegative is None:
-        return None
-    if isinstance(nonnegative, str):
-        pattern = re.compile(nonnegative)
-        return lambda name: pattern.search(name) is not None
-    names = set(nonnegative)
-    return lambda name: name in names or name.rpartition("/")[2] in names

@@ -18,7 +18,7 @@ from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Couples, Signed
 from jaxopt_lectures.core.transformation import Transformation, check_transformation
 from jaxopt_lectures.storage.codes import everywhere
-from jaxopt_lectures.storage.rounding import bits, narrowed, words
+from jaxopt_lectures.storage.rounding import bits, narrowed, nearest, words
 
 
 class RoundStochasticState(NamedTuple):
@@ -137,9 +137,8 @@ def _summed(params: Any, updates: Any, word: jax.Array | None) -> Any:
         total = p.astype(wide) + u.astype(wide)
         if not _narrow(p):
             return total.astype(p.dtype)
-        if word is None:  # said twice, as a compiler may leave out a conversion to fewer digits and back
-            kind = jnp.finfo(p.dtype)
-            return jax.lax.reduce_precision(total, kind.nexp, kind.nmant).astype(p.dtype)
+        if word is None:
+            return nearest(total, p.dtype)
         return narrowed(total, p.dtype, bits(word[place], everywhere(p.shape)))
 
     return jax.tree.map(one, params, updates, is_leaf=lambda x: x is None)
@@ -184,15 +183,15 @@ def _in_float32(tx: Any, what: str) -> optax.GradientTransformationExtraArgs:
 
 def _widened(tx: Any) -> optax.GradientTransformation:
     """`tx` with updates and slots in float32, whatever the gradients and parameters are."""
-    if not isinstance(tx, Transformation):
-        return _seeing_float32(tx)
-    if tx.kept is not None:
+    if isinstance(tx, Transformation) and tx.kept is not None:
         return tx.kept(tx.keeping, wide=True)
-    return tx if tx.again is None else tx.again(*map(_widened, tx.parts))
+    if isinstance(tx, Transformation) and tx.again is not None:
+        return tx.again(*map(_widened, tx.parts))
+    return _seeing_float32(tx)
 
 
 def _seeing_float32(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """A transformation of others, which would keep its slots as narrow as the parameters that it sees."""
+    """A transformation that has no rule, which would keep its slots as narrow as the parameters that it sees."""
     inner = optax.with_extra_args_support(tx)
 
     def seen(tree: Any) -> Any:

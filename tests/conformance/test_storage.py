@@ -32,19 +32,24 @@ W = {
 
 
 def close(a, b):
-    """Equal but for contractions in another program, and for the codes that turn at such a difference: one in 100."""
+    """Equal but for contractions in another program, and for the codes that turn at such a difference: one in 100.
+
+    Such a code is the next one, and what was computed from it is off by a few steps of the rate at most.
+    """
     same_type(a, b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         x, y = np.asarray(x), np.asarray(y)
         if x.dtype == np.uint8:
             assert (x != y).mean() <= 0.01
+        elif x.dtype == np.uint16:
+            assert (x != y).mean() <= 0.01 + 1 / x.size
         else:
-            bound = 2.0**-7 if x.dtype == jnp.bfloat16 else 1e-4
-            far = np.abs(x.astype(np.float64) - y) > bound * (np.abs(y.astype(np.float64)) + 1e-3)
-            assert far.mean() <= 0.01
+            apart = np.abs(x.astype(np.float64) - y)
+            assert (apart > 1e-4 * (np.abs(y) + 1e-3)).mean() <= 0.01
+            assert apart.max(initial=0) <= 10 * RATE
 
 
-def natures(tx, params):
+def has_slots(tx):
     """Whether anything of the state is shaped like the parameters."""
     return any(slot.shape == "parameter" for slot in tx.slots.values())
 
@@ -64,7 +69,7 @@ def test_storage(card, codec, tmp_path):
 
     first = w, tx.init(w)
     encoded = [x for x in jax.tree.leaves(first[1], is_leaf=lambda x: isinstance(x, Encoded)) if isinstance(x, Encoded)]
-    assert bool(encoded) == (codec != "f32" and natures(tx, w))
+    assert bool(encoded) == (codec != "f32" and has_slots(tx))
 
     once = jax.jit(lambda carry, g: step(carry, g)[0])
     path = [first]

@@ -182,6 +182,36 @@ def test_apply_updates():
         equal(jol.apply_updates(params, wide), optax.apply_updates(params, wide))
 
 
+def test_small_float16_weights():
+    """Below 2^-14 float16 is spaced evenly by 2^-24: such weights are kept, and reached from 0, in every way."""
+    w, nothing = jnp.float16([3e-5, 1e-6, -(2.0**-24), 0]), jnp.zeros(4, jnp.float16)
+    np.testing.assert_array_equal(jol.apply_updates(w, nothing), w)
+    np.testing.assert_array_equal(jax.jit(jol.apply_updates)(w, nothing), w)
+    for way in (lambda tx: tx, jol.round_stochastic, jol.compensate):
+        end, _ = ran(way(DOWN), jnp.zeros(100, jnp.float16), lambda w: jnp.full(100, -1e-5), 50)
+        # each of 50 sums is wrong by half a unit of 2^-24, or less on average
+        assert abs(mean(end) + 5e-4) <= 50 * 2.0**-25
+        still, _ = ran(way(DOWN), w, lambda w: jnp.zeros(4), 3)
+        np.testing.assert_array_equal(still, w)
+
+
+def test_float16_is_rounded_as_numpy_does():
+    rng = np.random.default_rng(0)
+    total = np.float32(rng.normal(size=20_000) * 10.0 ** rng.uniform(-9, 5, 20_000))
+    with np.errstate(over="ignore"):
+        wanted = total.astype(np.float16)
+    found = jax.jit(jol.apply_updates)(jnp.zeros(20_000, jnp.float16), jnp.asarray(total))
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_has_no_rule_steps_in_float32():
+    """A solver of ours keeps its vectors in float32 though the weights are not."""
+    state = jol.round_stochastic(jol.lbfgs(1e-3)).init(jnp.ones(8, jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)} == {
+        jnp.dtype(jnp.float32)
+    }
+
+
 def test_apply_updates_at_random():
     w = jnp.ones(10_000, jnp.bfloat16)
     new = jol.apply_updates(w, jnp.full(10_000, -1e-3), rounding="stochastic", key=jax.random.key(1))

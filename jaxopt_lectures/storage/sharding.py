@@ -1,0 +1,48 @@
+"""Where arrays lie: what is known of it while a program is traced, and steps on arrays of explicit meshes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+def shard_shape(p: Any) -> tuple[int, ...] | None:
+    """The shape of the part of an array that a device holds: of real arrays, and of those of explicit meshes."""
+    if isinstance(p, jax.Array) and not isinstance(p, jax.core.Tracer):
+        return p.sharding.shard_shape(p.shape)
+    sharding = _explicit(p)
+    return None if sharding is None else sharding.shard_shape(p.shape)
+
+
+def like(x: Any, p: Any) -> Any:
+    """The sharding of `p` for an array with as many axes; an axis that its devices do not divide is not sharded."""
+    sharding = _explicit(p)
+    if sharding is None or x is None:
+        return None
+    axes = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
+    parts = [size // part for size, part in zip(p.shape, sharding.shard_shape(p.shape), strict=True)]
+    kept = [axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts, strict=True)]
+    return NamedSharding(sharding.mesh, PartitionSpec(*kept))
+
+
+def automatic(function: Callable[..., Any], shardings: Any, *operands: Any) -> Any:
+    """`function(*operands)`, in which the compiler says where things lie, also for arrays of explicit meshes.
+
+    Args:
+      function: takes and returns trees of arrays.
+      shardings: of what it returns, where a mesh is explicit.
+      operands: its arguments.
+    """
+    found = [sharding for sharding in map(_explicit, jax.tree.leaves(operands)) if sharding is not None]
+    if not found:
+        return function(*operands)
+    mesh = found[0].mesh
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings)(*operands)
+
+
+def _explicit(x: Any) -> Any:
+    """The sharding of an array of an explicit mesh; None of any other."""
+    sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None
+    return None if sharding is None or sharding.mesh.empty or not sharding.mesh.explicit_axes else sharding
