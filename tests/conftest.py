@@ -1,6 +1,9 @@
 """Strictness for every test: strict dtype promotion, warnings as errors (pyproject.toml), eight CPU devices."""
 
+import gc
+import itertools
 import os
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,3 +25,15 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+_MAPS, _TESTS = Path("/proc/self/maps"), itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Forgets compiled programs in time: each takes three memory maps, Linux gives a process 65,530, then XLA crashes."""
+    yield
+    if next(_TESTS) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()

@@ -12,7 +12,6 @@ from cyclopts.validators import Number
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
 from jaxopt_lectures.cli.refusal import Refusal, checked, worded
-from jaxopt_lectures.storage.codecs import CODECS
 from jaxopt_lectures.tasks.task import Unfit
 from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
 
@@ -72,10 +71,7 @@ def show(name: str, /, *, store: str | None = None) -> None:
       name: what `list` calls it.
       store: the state as it is with slots kept in that code: bf16, fp8, int8, int4 ...
     """
-    card = checked(registry.get, name)
-    if store is not None and store not in CODECS:
-        raise Refusal(registry.unknown(store, "codec", list(CODECS)))
-    print_card(Terminal(sys.stdout), card, store)
+    print_card(Terminal(sys.stdout), checked(registry.get, name), store)
 
 
 @app.command(name="tasks")

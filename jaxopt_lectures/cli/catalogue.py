@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
+from jaxopt_lectures import registry
+from jaxopt_lectures.cli.refusal import Refusal
 from jaxopt_lectures.comparison.measures import state_bytes_per_parameter
 from jaxopt_lectures.core.card import Card
 from jaxopt_lectures.core.transformation import Transformation
@@ -38,6 +40,8 @@ def print_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
 
 def print_card(terminal: Terminal, card: Card, codec: str | None = None) -> None:
     """Everything that is known of one optimizer, in at most the terminal's width; its state in that codec."""
+    if codec is not None and codec not in CODECS:
+        raise Refusal(registry.unknown(codec, "codec", list(CODECS)))
     terminal.print(f"{card.name}: {card.summary}", style="bold")
     page = Table.grid(padding=(0, 2))
     page.add_column(style="bold", no_wrap=True)
