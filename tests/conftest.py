@@ -32,7 +32,7 @@ _MAPS, _TESTS = Path("/proc/self/maps"), itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Forgets compiled programs in time: each takes three memory maps, Linux gives a process 65,530, then XLA crashes."""
+    """Forgets compiled programs in time: each takes three memory maps, and Linux gives a process 65,530 of them."""
     yield
     if next(_TESTS) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
