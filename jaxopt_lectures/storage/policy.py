@@ -73,8 +73,10 @@ class Policy:
         def encode(x: jax.Array, word: jax.Array) -> Encoded:
             return _to_code(code, x, block=block, word=word, shard=shard)
 
-        shapes = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape, x.dtype), word)
-        shardings = jax.tree.map(lambda found: sharding.like(found, like), shapes)
+        def shardings() -> Any:
+            shapes = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape, x.dtype), word)
+            return jax.tree.map(lambda found: sharding.like(found, like), shapes)
+
         return sharding.automatic(encode, shardings, x, word)
 
     def first(self, trees: Mapping[str, Any], slots: Mapping[str, Slot], params: Any) -> dict[str, Any]:
@@ -132,8 +134,8 @@ class Policy:
         def one(place: int, row: Row) -> Any:
             if not _has_codes(row):
                 return step(formula, *row)
-            shardings = jax.tree.map(lambda x: sharding.like(x, row[0]), (row[0], row[1]))
-            return sharding.automatic(run, shardings, row, word[place])
+            like = functools.partial(sharding.like, p=row[0])
+            return sharding.automatic(run, lambda: jax.tree.map(like, (row[0], row[1])), row, word[place])
 
         return [one(place, row) for place, row in enumerate(rows)]
 

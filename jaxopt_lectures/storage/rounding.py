@@ -59,7 +59,7 @@ def narrowed(x: jax.Array, dtype: jax.typing.DTypeLike, random: jax.Array | None
     """
     kind, largest = jnp.finfo(dtype), np.float32(jnp.finfo(dtype).max)
     wide = x.astype(jnp.float32)
-    rounded = wide if random is None else _rounded(wide, kind, random)
+    rounded = _rounded(wide, kind, random)
     return jnp.where(jnp.isfinite(wide), jax.lax.clamp(-largest, rounded, largest), wide).astype(dtype)
 
 

@@ -26,12 +26,12 @@ def like(x: Any, p: Any) -> Any:
     return NamedSharding(sharding.mesh, PartitionSpec(*kept))
 
 
-def automatic(function: Callable[..., Any], shardings: Any, *operands: Any) -> Any:
+def automatic(function: Callable[..., Any], shardings: Callable[[], Any], *operands: Any) -> Any:
     """`function(*operands)`, in which the compiler says where things lie, also for arrays of explicit meshes.
 
     Args:
       function: takes and returns trees of arrays.
-      shardings: of what it returns, where a mesh is explicit.
+      shardings: says those of what it returns; asked only where a mesh is explicit.
       operands: its arguments.
     """
     found = [sharding for sharding in map(_explicit, jax.tree.leaves(operands)) if sharding is not None]
@@ -39,7 +39,7 @@ def automatic(function: Callable[..., Any], shardings: Any, *operands: Any) -> A
         return function(*operands)
     mesh = found[0].mesh
     with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings)(*operands)
+        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings())(*operands)
 
 
 def _explicit(x: Any) -> Any:
