@@ -126,7 +126,8 @@ def same_structure(
         return leaves
     try:
         leaves = treedef.flatten_up_to(other)
-        if any(jax.tree.structure(leaf) != jax.tree.structure(0) and not whole(leaf) for leaf in leaves):
+        odd = [leaf for leaf in leaves if leaf is not None and jax.tree.structure(leaf) != jax.tree.structure(0)]
+        if not all(map(whole, odd)):
             raise ValueError("a leaf of one is a branch of the other")
         return leaves
     except (ValueError, TypeError) as error:
@@ -153,7 +154,7 @@ def same_shapes(updates: Any, leaves: list[Any], others: list[Any], what: str) -
                 f"{what} of {_paths(updates)[index]} is kept as {other!r}, which this transformation does not read: "
                 "jol.convert_state(state, from_tx, to_tx, params) makes a state for it"
             )
-        if jnp.shape(leaf) != jnp.shape(other):
+        if other is not None and jnp.shape(leaf) != jnp.shape(other):
             path = _paths(updates)[index]
             raise ValueError(
                 f"gradient{path} has shape {jnp.shape(leaf)}, {what} {jnp.shape(other)}: "

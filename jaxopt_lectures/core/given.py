@@ -32,9 +32,10 @@ def check_result(name: str, result: Any, g: Any, slots: dict[str, Any]) -> tuple
     update, new = result
     if set(new) != set(slots):
         raise ValueError(f"{name} returned the slots {sorted(new)}, its state declares {sorted(slots)}")
-    for what, array, shape in [("an update", update, g.shape), *[(f"slot {k!r}", new[k], slots[k].shape) for k in new]]:
-        if jnp.shape(array) != shape:
-            raise ValueError(f"{name} returned {what} of shape {jnp.shape(array)}, expected {shape}")
+    for what, array, like in [("an update", update, g), *[(f"slot {k!r}", new[k], slots[k]) for k in new]]:
+        found, shape = jax.tree.map(jnp.shape, array), jax.tree.map(jnp.shape, like)
+        if found != shape:
+            raise ValueError(f"{name} returned {what} of shape {found}, expected {shape}")
     return update, new
 
 

@@ -1,14 +1,28 @@
 """How a rule's slots are kept between its steps, where not as arrays: what `from_rule` asks of a room below it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from jaxopt_lectures.core.slots import Slot
 
-Row = tuple[Any, ...]
-"""What `step` takes for one array after the formula: gradient, slots, shared slots, parameter, hypers, t."""
+
+class Own(NamedTuple):
+    """What a step on one array is given of its own: gradient, slots by name, parameter or None, key or None."""
+
+    g: Any
+    slots: dict[str, Any]
+    p: Any
+    key: Any
+
+
+class Row(NamedTuple):
+    """The step on one array, `step(formula, own, common)`; `common`: shared slots, hyper-parameters and t."""
+
+    formula: Any
+    own: Own
+    common: tuple[dict[str, Any], dict[str, Any], jax.Array]
 
 
 class Keeping(Protocol):
@@ -23,11 +37,5 @@ class Keeping(Protocol):
     def read(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> list[Any]:
         """The slots of a state, one for each leaf; raises ValueError, naming the leaf, if one is kept otherwise."""
 
-    def steps(self, step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
-        """For each row the update, and the new slots as they are kept. `step(formula, *row)` is the plain step."""
-
-
-def plainly(step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
-    """Slots that are arrays: the plain step on each row."""
-    del count
-    return [step(formula, *row) for row in rows]
+    def steps(self, step: Callable[..., Any], count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+        """For each row the update, and the new slots as they are kept. `step(*row)` is the plain step."""

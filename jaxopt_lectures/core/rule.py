@@ -13,7 +13,6 @@ A rule is `rule(g, s, p, h, t) -> (update, slots)`:
 Trees, dtypes, schedules, masks and errors are the business of this file and of no rule.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType, SimpleNamespace
@@ -25,38 +24,19 @@ import numpy as np
 import optax
 
 from jaxopt_lectures.core.checks import Hyper, check_floating, flags, same_shapes, same_structure, slot_dtype
-from jaxopt_lectures.core.given import Given, check_result, value_at
-from jaxopt_lectures.core.keeping import Keeping, plainly
-from jaxopt_lectures.core.numbers import arithmetic_dtype, bounded, weight
+from jaxopt_lectures.core.first import first_slot
+from jaxopt_lectures.core.given import value_at
+from jaxopt_lectures.core.keeping import Keeping, Own, Row
+from jaxopt_lectures.core.numbers import arithmetic_dtype, weight
+from jaxopt_lectures.core.paths import paths_of
 from jaxopt_lectures.core.slots import Couples, Kept, Slot, declared_slots
+from jaxopt_lectures.core.step import Formula, step
+from jaxopt_lectures.core.together import batched, one_by_one
 from jaxopt_lectures.core.transformation import Transformation
 
 Arrays = dict[str, Any]
 SharedStep = Callable[[Sequence[jax.Array], SimpleNamespace, SimpleNamespace], Arrays]
-
-
-@dataclass(frozen=True)
-class _Formula:
-    """What is the same for all leaves of a transformation: the static argument of the inner `jax.jit`."""
-
-    rule: Callable[..., Any]
-    options: tuple[tuple[str, Any], ...]
-    powers: int
-    wide: bool = False
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _step(formula: _Formula, g: Any, slots: Arrays, shared: Arrays, p: Any, h: Arrays, t: Any) -> Any:
-    """One rule on one array, widened to the arithmetic dtype and back. Equal leaves find their trace in the cache."""
-    dtype = t.dtype
-    wide = g.astype(dtype)
-    wide = bounded(wide, formula.powers) if formula.powers else wide
-    s = Given("s", **{name: slot.astype(dtype) for name, slot in {**slots, **shared}.items()})
-    p = None if p is None else p.astype(dtype)
-    result = formula.rule(wide, s, p, Given("h", **h), t, **dict(formula.options))
-    update, new = check_result(formula.rule.__name__, result, g, slots)
-    update = update if formula.wide else update.astype(g.dtype)
-    return update, {name: new[name].astype(slot.dtype) for name, slot in slots.items()}
+Layout = Callable[[str, tuple[int, ...]], Mapping[str, Any]]
 
 
 def from_rule(
@@ -75,6 +55,9 @@ def from_rule(
     powers: int = 0,
     needs_params: bool = False,
     params_mask: Any = None,
+    layout: Layout | None = None,
+    treatment: Callable[[str, Any], str] | None = None,
+    key: jax.Array | None = None,
     counter: str = "count",
 ) -> Transformation:
     """Lifts a rule to trees.
@@ -84,8 +67,8 @@ def from_rule(
       state_type: a NamedTuple with `count` and declared slots (`core/slots.py`).
       hypers: the numeric hyper-parameters, each a number, a traced scalar or a schedule (`core/checks.py`).
       options: static keyword arguments of the rule (bools, sizes): they choose the formula.
-      initial: first values of slots, 0 where not given: a number, a tree like the parameters, or a function of the
-        hyper-parameters at count 0, `(h) -> number`.
+      initial: first values of slots, 0 where not given: a number, a tree like the parameters, a function of the
+        hyper-parameters at count 0, `(h) -> number`, or what depends on the parameter (`core/first.py`).
       dtypes: slots to keep in another dtype than float32 (float64 for float64 parameters), by name.
       without: slots that these options do not need; their field is None.
       decays: hyper-parameters that weight a running mean. For each such `b` the rule is given `h.b_weight`
@@ -98,6 +81,9 @@ def from_rule(
       needs_params: the rule reads the parameter, so `update` must be given it.
       params_mask: tree of bools (or a function of the parameters that gives one): where False, the rule sees a
         parameter of 0.
+      layout: `(path, shape) -> options`, more static keyword arguments of the rule, for each parameter its own.
+      treatment: says in words what is done with a parameter, `(path, p) -> text`.
+      key: the rule is given `h.key`, a key of its own for each step and parameter, drawn from this one.
       counter: the field that counts the steps; another name where the count is not an optimizer's.
 
     Raises:
@@ -110,7 +96,7 @@ def from_rule(
         raise TypeError(f"hypers must be a list of interval(name, value, low, high), got {hypers!r}")
     slots = {name: slot for name, slot in declared_slots(state_type).items() if name not in without}
     lifted = _Lifted(
-        formula=_Formula(rule, tuple(sorted((options or {}).items())), powers),
+        formula=Formula(rule, tuple(sorted((options or {}).items())), powers),
         state_type=state_type,
         own={name: slot for name, slot in slots.items() if slot.shape != "tree"},
         common=[name for name, slot in slots.items() if slot.shape == "tree"],
@@ -122,12 +108,20 @@ def from_rule(
         shared=shared,
         needs_params=needs_params,
         params_mask=params_mask,
+        layout=layout,
+        key=key,
+        in_batches=couples == "matrix",
         counter=counter,
     )
 
     def kept(keeping: Keeping | None, wide: bool) -> Transformation:
         made = replace(lifted, keeping=keeping, formula=replace(lifted.formula, wide=wide))
-        declared: dict[str, Any] = {"slots": slots, "couples": couples, "hypers": lifted.hypers}
+        declared: dict[str, Any] = {
+            "slots": slots,
+            "couples": couples,
+            "hypers": lifted.hypers,
+            "treatment": treatment,
+        }
         return Transformation(made.init, made.update, rule=rule, kept=kept, keeping=keeping, **declared)
 
     return kept(None, wide=False)
@@ -137,7 +131,7 @@ def from_rule(
 class _Lifted:
     """A rule over trees: the arguments of `from_rule`, and the two functions that follow from them."""
 
-    formula: _Formula
+    formula: Formula
     state_type: Any
     own: Mapping[str, Slot]
     common: Sequence[str]
@@ -149,6 +143,9 @@ class _Lifted:
     shared: SharedStep | None
     needs_params: bool
     params_mask: Any
+    layout: Layout | None
+    key: jax.Array | None
+    in_batches: bool
     counter: str
     keeping: Keeping | None = None
 
@@ -158,8 +155,10 @@ class _Lifted:
         first = self._first()
         dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
         common = {name: jnp.array(first[name], dtype) for name in self.common}  # copies: a state may be donated
+        options = [dict(formula.options) for formula in self._formulas(params)]
         own = {
-            name: new_slot(params, name, slot, first[name], self.dtypes.get(name)) for name, slot in self.own.items()
+            name: first_slot(params, name, slot, first[name], self.dtypes.get(name), options)
+            for name, slot in self.own.items()
         }
         own = self.keeping.first(own, self.own, params) if self.keeping else own
         return self._state(jnp.zeros((), jnp.int32), own | common)
@@ -177,19 +176,19 @@ class _Lifted:
         check_floating(updates, gradients, "gradient")
         slots = self._slots(gradients, treedef, updates, state)
         read = self._read(gradients, treedef, updates, params)
-        dtypes = [
-            arithmetic_dtype(*[x.dtype for x in (g, *s.values(), p) if x is not None])
-            for g, s, p in zip(gradients, slots, read, strict=True)
-        ]
+        count = getattr(state, self.counter)
+        owns = list(map(Own, gradients, slots, read, self._keys(count, len(gradients))))
+        dtypes = [arithmetic_dtype(*[x.dtype for x in jax.tree.leaves(own._replace(key=None))]) for own in owns]
         common, seen, h, t = self._scalars(gradients, dtypes, state)
         cast = {dtype: jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), (h, t)) for dtype in set(dtypes)}
-        rows = [(g, s, seen, p, *cast[dtype]) for g, s, p, dtype in zip(gradients, slots, read, dtypes, strict=True)]
-        steps = self.keeping.steps if self.keeping else plainly
-        out = steps(_step, self.formula, getattr(state, self.counter), rows)
+        rows = [
+            Row(formula, own, (seen, *cast[dtype]))
+            for formula, own, dtype in zip(self._formulas(updates), owns, dtypes, strict=True)
+        ]
+        plainly = batched if self.in_batches else one_by_one
+        out = (self.keeping.steps if self.keeping else plainly)(step, count, rows)
         own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
-        return treedef.unflatten([u for u, _ in out]), self._state(
-            optax.safe_increment(getattr(state, self.counter)), own | common
-        )
+        return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(count), own | common)
 
     @property
     def name(self) -> str:
@@ -198,6 +197,21 @@ class _Lifted:
 
     def _state(self, count: jax.Array, fields: Arrays) -> Any:
         return self.state_type(**dict.fromkeys(self.state_type._fields) | {self.counter: count} | fields)
+
+    def _formulas(self, tree: Any) -> list[Formula]:
+        """The formula of each leaf, which may have options of its own."""
+        leaves = jax.tree.leaves(tree)
+        if self.layout is None:
+            return [self.formula] * len(leaves)
+        given = dict(self.formula.options)
+        found = [self.layout(path, jnp.shape(leaf)) for path, leaf in zip(paths_of(tree), leaves, strict=True)]
+        return [replace(self.formula, options=tuple(sorted({**given, **more}.items()))) for more in found]
+
+    def _keys(self, count: jax.Array, leaves: int) -> Sequence[jax.Array | None]:
+        """A key for each leaf."""
+        if self.key is None:
+            return [None] * leaves
+        return list(jax.random.split(jax.random.fold_in(self.key, count), leaves)) if leaves else []
 
     def _first(self) -> Arrays:
         """The slots' first values, by name; schedules are asked only if one of them depends on the hyper-parameters."""
@@ -215,8 +229,9 @@ class _Lifted:
 
     def _slots(self, gradients: list[Any], treedef: Any, updates: Any, state: Any) -> list[Arrays]:
         """The slots of each leaf, by name."""
-        columns, whole = {}, self.keeping.is_kept if self.keeping else lambda leaf: isinstance(leaf, Kept)
+        columns, is_kept = {}, self.keeping.is_kept if self.keeping else lambda leaf: isinstance(leaf, Kept)
         for name, slot in self.own.items():
+            whole = is_kept if slot.shape != "factors" else lambda leaf: True
             columns[name] = same_structure(treedef, updates, getattr(state, name), f"slots {name!r}", whole)
             if self.keeping and slot.shape == "parameter":
                 columns[name] = self.keeping.read(name, slot, columns[name], updates)
@@ -262,27 +277,3 @@ class _Lifted:
 def as_arrays(leaves: Sequence[Any]) -> list[Any]:
     """The leaves, with Python numbers as arrays."""
     return [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
-
-
-def new_slot(params: Any, name: str, slot: Slot, value: Any, dtype: Any) -> Any:
-    """One slot for every parameter: `value` everywhere, or leaf by leaf if it is a tree like the parameters."""
-
-    def one(p: Any, v: Any) -> jax.Array:
-        kept = dtype or arithmetic_dtype(jnp.result_type(p))
-        if slot.shape == "scalar":
-            return jnp.array(v, kept)
-        if jnp.shape(v) not in ((), jnp.shape(p)):
-            raise ValueError(f"initial {name!r} has shape {jnp.shape(v)} where the parameter has {jnp.shape(p)}")
-        return jnp.full_like(jnp.asarray(p), jnp.array(v, kept), dtype=kept)  # a copy of v: a state may be donated
-
-    if is_number(value):
-        return jax.tree.map(lambda p: one(p, value), params)
-    if jax.tree.structure(value) != jax.tree.structure(params):
-        trees = f"{jax.tree.structure(value)}, the parameters are {jax.tree.structure(params)}"
-        raise ValueError(f"initial {name!r} must be a number or a tree like the parameters; it is {trees}")
-    return jax.tree.map(one, params, value)
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is one number (or a schedule) and not a tree of arrays."""
-    return jax.tree.structure(value) == jax.tree.structure(0) and (callable(value) or np.shape(value) == ())

@@ -19,16 +19,19 @@ class Slot:
 
     Attributes:
       nature: "signed" or "nonnegative"; picks the code in which it may be stored.
-      shape: "parameter" (like its parameter), "scalar" (one number per parameter) or "tree" (one for all of them).
+      shape: "parameter" (like its parameter), "scalar" (one number per parameter), "factors" (arrays of other shapes
+        for each parameter, say a tuple of matrices) or "tree" (one for all of them). For a parameter that does not need
+        it, a slot of the first or third shape may be None.
     """
 
     nature: Literal["signed", "nonnegative"]
-    shape: Literal["parameter", "scalar", "tree"]
+    shape: Literal["parameter", "scalar", "factors", "tree"]
 
 
 Signed = Annotated[Any, Slot("signed", "parameter")]
 NonNegative = Annotated[Any, Slot("nonnegative", "parameter")]
 NonNegativeScalar = Annotated[Any, Slot("nonnegative", "scalar")]
+Factors = Annotated[Any, Slot("signed", "factors")]
 Shared = Annotated[Any, Slot("signed", "tree")]
 SharedNonNegative = Annotated[Any, Slot("nonnegative", "tree")]
 

@@ -29,6 +29,8 @@ class Transformation(optax.GradientTransformationExtraArgs):
         updates in the dtype that it computes in instead of the gradient's; None without a rule.
       keeping: how its slots are kept, None if as arrays.
       title: what its repr calls it where it has no rule.
+      treatment: what it does with one parameter, in words, `treatment(path, p)` with the path as "encoder/0/kernel";
+        None where it does the same with all.
     """
 
     # Class values are what `_replace`, which knows only the pair, leaves behind.
@@ -41,6 +43,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
     kept: Callable[..., "Transformation"] | None = None
     keeping: Keeping | None = None
     title: str = "Transformation"
+    treatment: Callable[[str, Any], str] | None = None
 
     def __new__(
         cls,
@@ -56,12 +59,13 @@ class Transformation(optax.GradientTransformationExtraArgs):
         kept: Callable[..., "Transformation"] | None = None,
         keeping: Keeping | None = None,
         title: str = "Transformation",
+        treatment: Callable[[str, Any], str] | None = None,
     ) -> "Transformation":
         """The pair and its declarations."""
         self = super().__new__(cls, init, update)
         self.rule, self.couples, self.parts, self.title = rule, couples, parts, title
         self.slots, self.hypers = slots or {}, hypers or {}
-        self.again, self.kept, self.keeping = again, kept, keeping
+        self.again, self.kept, self.keeping, self.treatment = again, kept, keeping, treatment
         return self
 
     def __repr__(self) -> str:

@@ -14,7 +14,8 @@ import optax
 
 from jaxopt_lectures.core.card import Card, Range, Twin
 from jaxopt_lectures.core.checks import HyperLike, interval
-from jaxopt_lectures.core.rule import from_rule, is_number
+from jaxopt_lectures.core.first import is_number
+from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Signed
 from jaxopt_lectures.core.transformation import Transformation
 

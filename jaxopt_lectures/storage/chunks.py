@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lectures.core.keeping import Row
+from jaxopt_lectures.core.keeping import Own
 from jaxopt_lectures.storage import packing
 from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, everywhere, opened
@@ -83,25 +83,26 @@ def chunks_for(shape: tuple[int, ...], units: tuple[int, ...], elements: int, de
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def stepped(
-    step: Callable[..., Any], formula: Any, elements: int, devices: int, row: Row, words: jax.Array
+    step: Callable[..., Any], formula: Any, elements: int, devices: int, own: Own, common: Any, words: jax.Array
 ) -> tuple[jax.Array, Slots]:
     """One step on one array with encoded slots: the update, and the new slots, encoded.
 
     Args:
-      step: `step(formula, g, slots, shared, p, h, t) -> (update, slots)`.
+      step: `step(formula, own, common) -> (update, slots)`.
       formula: its first argument.
       elements: of a chunk; 0 takes the array whole, as a step must that is not elementwise.
       devices: see `chunks_for`.
-      row: its other arguments, with slots as they are kept.
+      own: what it is given of the array's own, with slots as they are kept.
+      common: what all arrays share.
       words: (slots, 2) uint32, what the random bits of each slot are made of, in the order of their names.
     """
-    g, slots, shared, p, h, t = row
+    g, slots, p, key = own
     word = {name: words[index] for index, name in enumerate(sorted(slots))}
     blocks = {name: blocks_of_slot(slot, g.shape) for name, slot in slots.items()}
 
     def on(g: jax.Array, old: Slots, p: Any, index: jax.Array, tiles: Mapping[str, Blocks]) -> tuple[jax.Array, Slots]:
         plain = {name: opened(slot, tiles[name]) for name, slot in old.items()}
-        update, new = step(formula, g, plain, shared, p, h, t)
+        update, new = step(formula, Own(g, plain, p, key), common)
         places = {name: Place(index, word[name]) for name in new}
         return update, {name: closed(old[name], x, tiles[name], places[name]) for name, x in new.items()}
 
@@ -121,7 +122,7 @@ def stepped(
         tiles = {name: Blocks(index.shape, b.tile) for name, b in blocks.items()}
         _, old = jax.tree.map(part, carry, result, pers)
         read = None if p is None else part(p_words, p)
-        found = _apart(t > 0, functools.partial(on, tiles=tiles), part(g_words, g), old, read, index)
+        found = _apart(common[2] > 0, functools.partial(on, tiles=tiles), part(g_words, g), old, read, index)
         return jax.tree.map(lambda x, own, per: chunks.put(x, _words(own), start, per), carry, found, pers)
 
     count, rest = divmod(chunks.length, chunks.size)
@@ -135,7 +136,7 @@ def _derivative(
 ) -> tuple[Any, Any]:
     """Of the step on the whole array: its fresh numbers, not what is stored of them."""
     del elements
-    return jax.jvp(lambda row, words: stepped.fun(step, formula, 0, devices, row, words), primals, tangents)
+    return jax.jvp(functools.partial(stepped.fun, step, formula, 0, devices), primals, tangents)
 
 
 def _apart(always: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.numbers import arithmetic_dtype
+from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.slots import Kept, Slot, declared_slots
 from jaxopt_lectures.core.transformation import Transformation
 from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, decoded, everywhere, fits
-from jaxopt_lectures.storage.policy import Policy, is_mapped, path_text
+from jaxopt_lectures.storage.policy import Policy, is_mapped
 
 Path = tuple[Any, ...]
 

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lectures.core import sharding
 from jaxopt_lectures.core.checks import same_shapes
 from jaxopt_lectures.core.keeping import Row
+from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.slots import Slot
-from jaxopt_lectures.storage import sharding
 from jaxopt_lectures.storage.chunks import stepped
 from jaxopt_lectures.storage.codecs import Codec
 from jaxopt_lectures.storage.codes import Code, Encoded, encoded, fits
@@ -88,7 +89,7 @@ class Policy:
             found = treedef.flatten_up_to(trees[name])
             for place, (path, p) in enumerate(leaves):
                 code = self.code(name, slots[name], path, jnp.size(p))
-                if code is not None:
+                if code is not None and found[place] is not None:
                     found[place] = self.kept(name, code, found[place], p, word[place, index])
             made[name] = treedef.unflatten(found)
         return made
@@ -101,7 +102,7 @@ class Policy:
         """The slots of a state; raises ValueError unless they are arrays, or in this policy's code."""
         arrays, found = [], [self.unmapped(name, slot.nature, leaf) for leaf in leaves]
         for (path, g), kept in zip(jax.tree_util.tree_leaves_with_path(updates), found, strict=True):
-            code = self.code(name, slot, path, jnp.size(g))
+            code = None if kept is None else self.code(name, slot, path, jnp.size(g))
             foreign = isinstance(kept, Encoded) and kept.code != (self.codec(name) or _NOTHING).code(slot.nature)
             if foreign or (code is not None and not isinstance(kept, Encoded)):
                 raise ValueError(
@@ -123,29 +124,25 @@ class Policy:
         code = (self.codec(name) or _NOTHING).code(nature)
         return Encoded(leaf["codes"], leaf.get("scale"), code) if code and is_mapped(leaf) else leaf
 
-    def steps(self, step: Callable[..., Any], formula: Any, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+    def steps(self, step: Callable[..., Any], count: jax.Array, rows: Sequence[Row]) -> list[Any]:
         """One step on each array: in chunks where its slots are encoded, plain where not."""
         if not any(map(_has_codes, rows)):
-            return [step(formula, *row) for row in rows]
-        word = self.words(count, (len(rows), len(rows[0][1])))
+            return [step(*row) for row in rows]
+        word = self.words(count, (len(rows), len(rows[0].own.slots)))
         elements = (_CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS) if self.elementwise else 0
-        run = functools.partial(stepped, step, formula, elements, jax.device_count())
 
         def one(place: int, row: Row) -> Any:
             if not _has_codes(row):
-                return step(formula, *row)
-            like = functools.partial(sharding.like, p=row[0])
-            return sharding.automatic(run, lambda: jax.tree.map(like, (row[0], row[1])), row, word[place])
+                return step(*row)
+            run = functools.partial(stepped, step, row.formula, elements, jax.device_count())
+            like = functools.partial(sharding.like, p=row.own.g)
+            shardings = lambda: jax.tree.map(like, (row.own.g, row.own.slots))  # noqa: E731
+            return sharding.automatic(run, shardings, row.own, row.common, word[place])
 
         return [one(place, row) for place, row in enumerate(rows)]
 
 
 _NOTHING = Codec("nothing", "", "", None, None)
-
-
-def path_text(path: Sequence[Any]) -> str:
-    """Where a leaf stands in its tree, as "encoder/0/kernel"."""
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def is_mapped(leaf: Any) -> bool:
@@ -154,7 +151,7 @@ def is_mapped(leaf: Any) -> bool:
 
 
 def _has_codes(row: Row) -> bool:
-    return any(isinstance(slot, Encoded) for slot in row[1].values())
+    return any(isinstance(slot, Encoded) for slot in row.own.slots.values())
 
 
 def _described(kept: Any) -> str:

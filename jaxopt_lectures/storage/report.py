@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.storage.codes import Encoded
 from jaxopt_lectures.storage.foreign import leaves_of
-from jaxopt_lectures.storage.policy import path_text
 
 
 def lost_blocks(state: Any) -> dict[str, int]:

@@ -13,7 +13,8 @@ from jaxopt_lectures.storage.rounding import words
 SHAPES = [(1000,), (35,), (1024,), (257,), (6, 5), (3, 257), (16, 64), (2, 3, 40, 16), (1, 4096), (5, 1)]
 
 
-def step(formula, g, slots, shared, p, h, t):
+def step(formula, own, common):
+    (g, slots, p, _), (shared, h, t) = own, common
     """Something elementwise that reads all it is given."""
     del formula
     fresh = {name: h * slot + (1 - h) * (g * g if name == "nu" else g) for name, slot in slots.items()}
@@ -33,10 +34,10 @@ def test_whole(codec, shape):
         "plain": nu,
     }
     row = g, slots, {"k": jnp.float32(0.5)}, p, jnp.float32(0.9), jnp.float32(2)
-    whole = stepped(step, None, 0, 1, row, word)
+    whole = stepped(step, None, 0, 1, *row, word)
     for elements in (32, 100):
         for devices in (1, 2):
-            update, new = stepped(step, None, elements, devices, row, word)
+            update, new = stepped(step, None, elements, devices, *row, word)
             # one program may contract a product and a sum where the other does not: a unit in the last place of what
             # is encoded and of scales, and hence another code for at most one number in a thousand
             np.testing.assert_allclose(update, whole[0], rtol=2e-6, atol=2e-6)

@@ -1,0 +1,16 @@
+"""Where a parameter stands in its tree, as text that regular expressions are searched in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+
+def path_text(path: Sequence[Any]) -> str:
+    """Where a leaf stands, as "encoder/0/kernel"."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def paths_of(tree: Any) -> list[str]:
+    """The paths of all leaves, in their order."""
+    return [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
