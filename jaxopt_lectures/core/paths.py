@@ -7,7 +7,9 @@ import jax
 
 
 def path_text(path: Sequence[Any]) -> str:
-    """Where a leaf stands, as "encoder/0/kernel"."""
+    """Where a leaf stands, as "encoder/0/kernel"; the attribute in which Flax boxes an array is not part of it."""
+    boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value"
+    path = path[:-1] if boxed else path
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 

@@ -81,7 +81,8 @@ def from_rule(
       needs_params: the rule reads the parameter, so `update` must be given it.
       params_mask: tree of bools (or a function of the parameters that gives one): where False, the rule sees a
         parameter of 0.
-      layout: `(path, shape) -> options`, more static keyword arguments of the rule, for each parameter its own.
+      layout: `(path, shape) -> options`, more static keyword arguments of the rule, for each parameter its own. If it
+        has a method `check(paths)`, that is called with those of all parameters, and raises.
       treatment: says in words what is done with a parameter, `(path, p) -> text`.
       key: the rule is given `h.key`, a key of its own for each step and parameter, drawn from this one.
       counter: the field that counts the steps; another name where the count is not an optimizer's.
@@ -155,6 +156,7 @@ class _Lifted:
         first = self._first()
         dtype = arithmetic_dtype(*[jnp.result_type(p) for p in jax.tree.leaves(params)])
         common = {name: jnp.array(first[name], dtype) for name in self.common}  # copies: a state may be donated
+        getattr(self.layout, "check", lambda paths: None)(paths_of(params))
         options = [dict(formula.options) for formula in self._formulas(params)]
         own = {
             name: first_slot(params, name, slot, first[name], self.dtypes.get(name), options)

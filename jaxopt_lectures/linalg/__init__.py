@@ -1,0 +1,1 @@
+"""Functions of matrices; no optimizer is known here."""
