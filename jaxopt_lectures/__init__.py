@@ -24,15 +24,23 @@ from jaxopt_lectures.core.checks import interval
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import NonNegative, Signed
 from jaxopt_lectures.core.transformation import Transformation, chain, eval_params, gradient_point
+from jaxopt_lectures.explanation import explain
 from jaxopt_lectures.optimizers.adadelta import adadelta
 from jaxopt_lectures.optimizers.adagrad import adagrad, adagrad_norm
 from jaxopt_lectures.optimizers.adam import adam, adamw, nadam
 from jaxopt_lectures.optimizers.adamax import adamax
 from jaxopt_lectures.optimizers.amsgrad import amsgrad
+from jaxopt_lectures.optimizers.cautious import cautious_adamw
 from jaxopt_lectures.optimizers.lion import lion
+from jaxopt_lectures.optimizers.mars import mars
 from jaxopt_lectures.optimizers.momentum import momentum, sgd
+from jaxopt_lectures.optimizers.muon import muon
 from jaxopt_lectures.optimizers.nesterov import nesterov
+from jaxopt_lectures.optimizers.psgd_kron import psgd_kron
 from jaxopt_lectures.optimizers.rmsprop import rmsprop
+from jaxopt_lectures.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
+from jaxopt_lectures.optimizers.shampoo import shampoo
+from jaxopt_lectures.optimizers.soap import soap
 from jaxopt_lectures.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -60,8 +68,20 @@ from jaxopt_lectures.solvers import Bounds, Result, backtracking, hager_zhang, m
 from jaxopt_lectures.solvers.transformations import bfgs, lbfgs, newton_cg
 from jaxopt_lectures.storage.convert import convert_state
 from jaxopt_lectures.storage.store import store
+from jaxopt_lectures.wrappers.accumulate import accumulate
+from jaxopt_lectures.wrappers.averaging import average
+from jaxopt_lectures.wrappers.by_path import by_path
+from jaxopt_lectures.wrappers.cautious import cautious
+from jaxopt_lectures.wrappers.hyperparams import set_hyperparams
+from jaxopt_lectures.wrappers.lookahead import lookahead
+from jaxopt_lectures.wrappers.metrics import metrics
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates, compensate, round_stochastic
+from jaxopt_lectures.wrappers.probe import probe
+from jaxopt_lectures.wrappers.sam import sam, sam_sgd
+from jaxopt_lectures.wrappers.schedule_free import schedule_free
 from jaxopt_lectures.wrappers.skip_nonfinite import skip_nonfinite
+from jaxopt_lectures.wrappers.skip_spikes import skip_spikes
+from jaxopt_lectures.wrappers.with_hyperparams import with_hyperparams
 
 __all__ = [
     "Bounds",
@@ -71,6 +91,7 @@ __all__ = [
     "Result",
     "Signed",
     "Transformation",
+    "accumulate",
     "adadelta",
     "adagrad",
     "adagrad_norm",
@@ -80,8 +101,12 @@ __all__ = [
     "adaptive_grad_clip",
     "amsgrad",
     "apply_updates",
+    "average",
     "backtracking",
     "bfgs",
+    "by_path",
+    "cautious",
+    "cautious_adamw",
     "chain",
     "clip",
     "clip_by_block_rms",
@@ -95,6 +120,7 @@ __all__ = [
     "cosine_onecycle_schedule",
     "cyclic_schedule",
     "eval_params",
+    "explain",
     "exponential_decay",
     "from_rule",
     "gradient_point",
@@ -107,20 +133,35 @@ __all__ = [
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
+    "lookahead",
+    "mars",
+    "metrics",
     "minimize",
     "momentum",
+    "muon",
     "nadam",
     "nesterov",
     "newton_cg",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "probe",
+    "psgd_kron",
     "registry",
     "rmsprop",
     "round_stochastic",
+    "sam",
+    "sam_sgd",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
+    "set_hyperparams",
     "sgd",
     "sgdr_schedule",
+    "shampoo",
     "skip_nonfinite",
+    "skip_spikes",
+    "soap",
     "step_schedule",
     "store",
     "strong_wolfe",
@@ -130,6 +171,7 @@ __all__ = [
     "warmup_cosine_decay_schedule",
     "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
+    "with_hyperparams",
 ]
 
 

@@ -3,15 +3,34 @@
 import difflib
 
 from jaxopt_lectures.core.card import Card
-from jaxopt_lectures.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, momentum, nesterov, rmsprop
+from jaxopt_lectures.optimizers import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    amsgrad,
+    cautious,
+    lion,
+    mars,
+    momentum,
+    muon,
+    nesterov,
+    psgd_kron,
+    rmsprop,
+    schedule_free,
+    shampoo,
+    soap,
+)
 from jaxopt_lectures.solvers.cards import CARDS as SOLVERS
+from jaxopt_lectures.wrappers import sam
 
 DEFAULT = "adam"
 """What is taken where nothing is asked for."""
 
-_FAMILIES = (momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamax, amsgrad, lion)
+_LECTURES = (momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamax, amsgrad)
+_FAMILIES = (*_LECTURES, lion, cautious, mars, schedule_free, muon, soap, shampoo, psgd_kron)
 _CARDS = {card.name: card for family in _FAMILIES for card in family.CARDS}
-_SOLVERS = {card.name: card for card in SOLVERS}
+_SOLVERS = {card.name: card for card in (*SOLVERS, *sam.CARDS)}
 
 
 def cards() -> tuple[Card, ...]:

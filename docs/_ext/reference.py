@@ -31,6 +31,7 @@ ORDER = (
     "schedules",
     "clipping",
     "wrappers",
+    "explanation",
     "storage",
     "solvers",
     "losses",
@@ -45,7 +46,12 @@ ORDER = (
     "records",
     "terminal",
 )
-SHAPES = {"parameter": "shaped like the parameter", "scalar": "one number per array", "tree": "one number for all"}
+SHAPES = {
+    "parameter": "shaped like the parameter",
+    "scalar": "one number per array",
+    "factors": "matrices for each parameter",
+    "tree": "one number for all",
+}
 
 
 def pages(shown: Callable[[str], bool] = lambda name: False, wanted: Sequence[str] = ()) -> dict[str, str]:
@@ -230,7 +236,8 @@ def _all_cards() -> list[Card]:
 
 def _place(card: Card) -> str:
     if card.code:
-        return f"for vectors, from {_source_link(card.code[0])}"
+        whole = "vectors" if "line search" in card.tags else "all parameters together"
+        return f"for {whole}, from {_source_link(card.code[0])}"
     return f"for one array, from {_source_link(card.factory)}"
 
 

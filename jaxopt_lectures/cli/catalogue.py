@@ -24,13 +24,15 @@ _INDENT = 4 * " "
 _SHAPES = {
     "parameter": "shaped like the parameter",
     "scalar": "one number per parameter array",
+    "factors": "matrices for each parameter",
     "tree": "one number for all parameters",
 }
 
 
 def print_list(terminal: Terminal, cards: Sequence[Card]) -> None:
     """One row for each card: source, place in the lectures, state, optax counterpart, what it does."""
-    _print(terminal, partial(_listed, cards), [card.summary for card in cards])
+    below = [f"{card.summary}{f'; {_twin(card)}' if card.twin else ''}" for card in cards]
+    _print(terminal, partial(_listed, cards), below)
 
 
 def print_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
@@ -79,15 +81,18 @@ def _listed(cards: Sequence[Card], with_summary: bool) -> Table:
     for header in ("optimizer", "source", "lectures"):
         table.add_column(header, no_wrap=True)
     table.add_column("state", justify="right", no_wrap=True)
-    table.add_column("optax", no_wrap=True)
     if with_summary:
+        table.add_column("optax", no_wrap=True)
         table.add_column("what it does", no_wrap=True)
     for card in cards:
         lectures = " ".join(dict.fromkeys(place.split()[0] for place in card.lectures))
-        twin = card.twin.call.partition("(")[0] if card.twin else "-"
-        cells = card.name, _cited(card), lectures or "-", f"{_state_bytes(card):.3g}", twin
-        table.add_row(*cells, *([card.summary] if with_summary else []))
+        cells = card.name, _cited(card), lectures or "-", f"{_state_bytes(card):.3g}"
+        table.add_row(*cells, *([_twin(card), card.summary] if with_summary else []))
     return table
+
+
+def _twin(card: Card) -> str:
+    return card.twin.call.partition("(")[0] if card.twin else "-"
 
 
 def _described(card: Card, codec: str | None) -> dict[str, list[str | Table]]:
@@ -123,8 +128,9 @@ def _state(card: Card, tx: Transformation, codec: str | None) -> list[str | Tabl
     for name, slot in tx.slots.items():
         kept = code(slot.nature) if slot.shape == "parameter" else None
         lines.append(f"{name}: {slot.nature}, {_SHAPES[slot.shape]}{f'; {kept}' if kept else ''}")
-    if not any(slot.shape == "parameter" for slot in tx.slots.values()):
-        nothing = f"; no slot is shaped like the parameters, so {codec} changes nothing" if codec else ""
+    if not any(slot.shape == "parameter" and slot.nature != "weights" for slot in tx.slots.values()):
+        why = "every slot is weights" if tx.slots else "no slot is shaped like the parameters"
+        nothing = f"; {why}, so {codec} changes nothing" if codec else ""
         return [*lines, f"{_state_bytes(card):.3g} bytes per parameter{nothing}"]
     if codec:
         lines.append(f"{codec}: {CODECS[codec].summary} ({CODECS[codec].source})")

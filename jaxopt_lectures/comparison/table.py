@@ -41,13 +41,16 @@ def one_task(record: Record, one: Comparison, width: int) -> list[str]:
         line for result in one.results if result.twins for line in _wrapped(_twins_text(result), width, "  ", "    ")
     ]
     codes = [result.code for result in one.results if result.code]
+    table = _rendered(_table(record, one, found), width)
+    if max(map(len, table)) > width:  # a long name: the column that a reader can do without makes room
+        table = _rendered(_table(record, one, found, without="opt.\n%"), width)
     return [
         *_wrapped(f"{one.task['name']}: {one.task['summary']}", width),
         *_wrapped(_how(record, one), width),
         "",
-        *_rendered(_table(record, one, found), width),
+        *table,
         "",
-        *_notes(record, one, found, width),
+        *_notes(record, one, found, width, " ".join(table[:2])),
         "",
         *said,
         *(["", "ours and optax's from one start, the largest difference of a weight:", *twins] if twins else []),
@@ -109,7 +112,7 @@ def _protocol(record: Record) -> str:
     return f"{seeds}, each with a tuning of {told['budget']} trials; {SCHEDULES[told['schedule']]}{warm}"
 
 
-def _table(record: Record, one: Comparison, found: dict[str, Verdict]) -> Table:
+def _table(record: Record, one: Comparison, found: dict[str, Verdict], without: str = "") -> Table:
     target, unit, base = one.task["target"], one.task["metric_unit"], record.protocol["baseline"]
     solved = "" if target is None else f"to {100 * target:g} %" if unit == "%" else f"to {compact(target)}"
     ratio = any(verdict.ratio for verdict in found.values())
@@ -125,10 +128,12 @@ def _table(record: Record, one: Comparison, found: dict[str, Verdict]) -> Table:
     )
     table = new_table()
     table.add_column("\noptimizer", no_wrap=True)
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
+    shown = [index for index, header in enumerate(headers) if header != without]
+    for index in shown:
+        table.add_column(headers[index], justify="right", no_wrap=True)
     for result in one.results:
-        table.add_row(result.name, *_row(one, result, found[result.name]))
+        row = _row(one, result, found[result.name])
+        table.add_row(result.name, *[row[index] for index in shown])
     return table
 
 
@@ -159,7 +164,7 @@ def _difference(verdict: Verdict, scale: float) -> str:
     return f"{text}±{compact(scale * half, '.2f' if scale == 100 else '.1g')}" if math.isfinite(half) else text
 
 
-def _notes(record: Record, one: Comparison, found: dict[str, Verdict], width: int) -> list[str]:
+def _notes(record: Record, one: Comparison, found: dict[str, Verdict], width: int, headers: str) -> list[str]:
     task, base = one.task, record.protocol["baseline"]
     ratio = any(verdict.ratio for verdict in found.values())
     part = "tested" if task["scored"] == "test" else "validated (the task has none to test on)"
@@ -177,6 +182,7 @@ def _notes(record: Record, one: Comparison, found: dict[str, Verdict], width: in
         "opt.": "of a step's time, what exceeds a step of plain gradient descent",
         "state": "bytes per parameter, beside its own 4",
     }
+    words = {word: text for word, text in words.items() if word in headers}
     wide = max(map(len, words)) + 2
     return [line for word, text in words.items() for line in _wrapped(text, width, f"{word:<{wide}}", " " * wide)]
 

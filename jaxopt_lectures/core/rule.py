@@ -29,9 +29,9 @@ from jaxopt_lectures.core.given import value_at
 from jaxopt_lectures.core.keeping import Keeping, Own, Row
 from jaxopt_lectures.core.numbers import arithmetic_dtype, weight
 from jaxopt_lectures.core.paths import paths_of
-from jaxopt_lectures.core.slots import Couples, Kept, Slot, declared_slots
+from jaxopt_lectures.core.slots import Couples, Kept, Slot, as_it_was, declared_slots, unboxed
 from jaxopt_lectures.core.step import Formula, step
-from jaxopt_lectures.core.together import batched, one_by_one
+from jaxopt_lectures.core.together import one_by_one, whole_matrices
 from jaxopt_lectures.core.transformation import Transformation
 
 Arrays = dict[str, Any]
@@ -111,7 +111,7 @@ def from_rule(
         params_mask=params_mask,
         layout=layout,
         key=key,
-        in_batches=couples == "matrix",
+        couples=couples,
         counter=counter,
     )
 
@@ -146,7 +146,7 @@ class _Lifted:
     params_mask: Any
     layout: Layout | None
     key: jax.Array | None
-    in_batches: bool
+    couples: Couples
     counter: str
     keeping: Keeping | None = None
 
@@ -179,7 +179,8 @@ class _Lifted:
         slots = self._slots(gradients, treedef, updates, state)
         read = self._read(gradients, treedef, updates, params)
         count = getattr(state, self.counter)
-        owns = list(map(Own, gradients, slots, read, self._keys(count, len(gradients))))
+        plain = [{name: unboxed(value) for name, value in row.items()} for row in slots]
+        owns = list(map(Own, gradients, plain, read, self._keys(count, len(gradients))))
         dtypes = [arithmetic_dtype(*[x.dtype for x in jax.tree.leaves(own._replace(key=None))]) for own in owns]
         common, seen, h, t = self._scalars(gradients, dtypes, state)
         cast = {dtype: jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), (h, t)) for dtype in set(dtypes)}
@@ -187,9 +188,14 @@ class _Lifted:
             Row(formula, own, (seen, *cast[dtype]))
             for formula, own, dtype in zip(self._formulas(updates), owns, dtypes, strict=True)
         ]
-        plainly = batched if self.in_batches else one_by_one
+        plainly = whole_matrices if self.couples == "matrix" else one_by_one
         out = (self.keeping.steps if self.keeping else plainly)(step, count, rows)
-        own = {name: treedef.unflatten([new[name] for _, new in out]) for name in self.own}
+        own = {
+            name: treedef.unflatten(
+                [as_it_was(kept[name], new[name]) for kept, (_, new) in zip(slots, out, strict=True)]
+            )
+            for name in self.own
+        }
         return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(count), own | common)
 
     @property

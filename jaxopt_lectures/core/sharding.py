@@ -16,10 +16,15 @@ def shard_shape(p: Any) -> tuple[int, ...] | None:
 
 
 def like(x: Any, p: Any) -> Any:
-    """The sharding of `p` for an array with as many axes; an axis that its devices do not divide is not sharded."""
+    """The sharding of `p` for an array with as many axes; an axis that its devices do not divide is not sharded.
+
+    An array with other axes is on all devices.
+    """
     sharding = _explicit(p)
     if sharding is None or x is None:
         return None
+    if x.ndim != p.ndim:
+        return NamedSharding(sharding.mesh, PartitionSpec())
     axes = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     parts = [size // part for size, part in zip(p.shape, sharding.shard_shape(p.shape), strict=True)]
     kept = [axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts, strict=True)]
@@ -46,3 +51,21 @@ def _explicit(x: Any) -> Any:
     """The sharding of an array of an explicit mesh; None of any other."""
     sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None
     return None if sharding is None or sharding.mesh.empty or not sharding.mesh.explicit_axes else sharding
+
+
+def alike(arrays: Any, likes: Any) -> Any:
+    """Arrays that vary over the axes of a `shard_map` that `likes` vary over: both branches of a `cond` must."""
+
+    def one(x: jax.Array, like: Any) -> jax.Array:
+        missing = _varying(like) - _varying(jax.typeof(x))
+        return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
+
+    return jax.tree.map(one, arrays, likes)
+
+
+def _varying(aval: Any) -> frozenset[Any]:
+    """The axes that an array varies over, by the names that versions of JAX have for them."""
+    found: frozenset[Any] = getattr(
+        getattr(aval, "manual_axis_type", aval), "varying", getattr(aval, "vma", frozenset())
+    )
+    return found

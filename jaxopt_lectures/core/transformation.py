@@ -10,7 +10,7 @@ import optax
 
 from jaxopt_lectures.core.checks import Hyper
 from jaxopt_lectures.core.keeping import Keeping
-from jaxopt_lectures.core.slots import Couples, Slot
+from jaxopt_lectures.core.slots import Couples, Kept, Slot
 
 
 class Transformation(optax.GradientTransformationExtraArgs):
@@ -129,16 +129,20 @@ def _asked(state: Any, question: str, params: Any) -> Any:
 
 def along(function: Callable[..., Any], params: Any, slot: Any) -> Any:
     """`function(p, s)` for each parameter and its slot; what a mask took out of the slot stays as it is."""
+
+    def one(p: Any, s: Any) -> Any:
+        return function(jnp.asarray(p), s.whole(jnp.shape(p)) if isinstance(s, Kept) else s)
+
     leaves, treedef = jax.tree.flatten(params)
-    slots = jax.tree.leaves(slot)
+    slots = jax.tree.leaves(slot, is_leaf=lambda node: isinstance(node, Kept))
     if len(slots) == len(leaves):  # pairing by order does not mind that a library boxed the leaves of one tree
-        return treedef.unflatten([function(jnp.asarray(p), s) for p, s in zip(leaves, slots, strict=True)])
+        return treedef.unflatten(list(map(one, leaves, slots)))
     masked = optax.MaskedNode
     return jax.tree.map(
-        lambda s, p: p if isinstance(s, masked) else function(jnp.asarray(p), s),
+        lambda s, p: p if isinstance(s, masked) else one(p, s),
         slot,
         params,
-        is_leaf=lambda node: isinstance(node, masked),
+        is_leaf=lambda node: isinstance(node, (masked, Kept)),
     )
 
 

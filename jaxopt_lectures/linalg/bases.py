@@ -1,7 +1,15 @@
-"""Bases of eigenvectors, found once and then followed."""
+"""Bases of eigenvectors, found once and then followed.
+
+Derivatives hold them: an eigenvector has none where two eigenvalues are equal.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxopt_lectures.core import sharding
 
 
 def eigenbasis(matrix: jax.Array) -> jax.Array:
@@ -10,7 +18,7 @@ def eigenbasis(matrix: jax.Array) -> jax.Array:
     Args:
       matrix: (..., n, n).
     """
-    return jnp.linalg.eigh(matrix)[1][..., ::-1]
+    return jnp.linalg.eigh(jax.lax.stop_gradient(matrix))[1][..., ::-1]
 
 
 def followed(matrix: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -22,11 +30,23 @@ def followed(matrix: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]
       matrix: (..., n, n), symmetric.
       basis: (..., n, n), orthogonal.
     """
-    turned = matrix @ basis
+    turned = jax.lax.stop_gradient(matrix @ basis)
     order = jnp.argsort(-jnp.sum(basis * turned, axis=-2), axis=-1)
     return jnp.linalg.qr(jnp.take_along_axis(turned, order[..., None, :], axis=-1))[0], order
 
 
-def all_finite(*arrays: jax.Array | None) -> jax.Array:
-    """Whether no element is inf or NaN, () bool."""
-    return jnp.stack([jnp.all(jnp.isfinite(a)) for a in arrays if a is not None]).all()
+def guarded(new: Any, old: Any, decides: Any) -> tuple[Any, jax.Array]:
+    """The new arrays, and 0; the old ones, and 1, if one of `decides` is not finite everywhere."""
+    fine = jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(decides)]).all()
+    kept = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+    return kept, jnp.where(fine, 0, 1).astype(jax.tree.leaves(old)[0].dtype)
+
+
+def sometimes(when: jax.Array, function: Callable[[], tuple[Any, jax.Array]], old: Any) -> tuple[Any, jax.Array]:
+    """`function()` if so, otherwise the old arrays, and 0."""
+    like = jax.eval_shape(function)
+
+    def keep() -> tuple[Any, jax.Array]:
+        return sharding.alike((old, jnp.zeros((), like[1].dtype)), like)
+
+    return jax.lax.cond(when, function, keep)

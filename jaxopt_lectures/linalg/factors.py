@@ -1,6 +1,6 @@
 """What stands at the two sides of a matrix: factors, their roots or their eigenvectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,39 +9,38 @@ import jax.numpy as jnp
 from jaxopt_lectures.core.first import Begin
 from jaxopt_lectures.linalg.matrices import Matrix
 
-Pair = tuple[Any, Any]
-"""Something for the rows and for the columns of a matrix; None where a side has none."""
-
-
-def sides(matrix: Matrix | None, longest: int | None, make: Callable[[int], jax.Array]) -> Pair:
-    """`make(n)` for each side of a stack of matrices that is not longer than `longest`, None for others."""
-    if matrix is None:
-        return None, None
-    stack = () if matrix.count == 1 else (matrix.count, 1, 1)
-    rows, columns = (
-        None if longest is not None and n > longest else jnp.tile(make(n), stack) for n in (matrix.rows, matrix.columns)
-    )
-    return rows, columns
-
-
-def averaged(factors: Pair, gradient: Any, kept: Any, added: Any) -> Pair:
-    """The factors L and R with the newest G G^T and G^T G."""
-    left, right = factors
-    left = None if left is None else kept * left + added * (gradient @ gradient.mT)
-    right = None if right is None else kept * right + added * (gradient.mT @ gradient)
-    return left, right
-
-
-def turned(x: Any, bases: Pair, back: bool = False) -> Any:
-    """A matrix in the bases of its two sides, Q_L^T X Q_R, or out of them again; None leaves a side as it is."""
-    left, right = bases
-    if left is not None:
-        x = (left if back else left.mT) @ x
-    if right is not None:
-        x = x @ (right.mT if back else right)
-    return x
+Sides = Mapping[str, Any]
+"""Something for the rows, "left", and for the columns, "right", of a matrix; a side that has nothing is not there."""
 
 
 def first_sides(longest: int | None, make: Callable[[int, Any], jax.Array]) -> Begin:
-    """First values of a slot with something for each side, `make(n, dtype)`."""
-    return Begin(lambda p, matrix, **options: sides(matrix, longest, lambda n: make(n, p.dtype)))
+    """First values of a slot with something for each side that is not longer than `longest`: `make(n, dtype)`.
+
+    None for what is no matrix.
+    """
+
+    def of(p: jax.Array, matrix: Matrix | None, **options: Any) -> Any:
+        del options
+        if matrix is None:
+            return None
+        stack = () if matrix.count == 1 else (matrix.count, 1, 1)
+        lengths = {"left": matrix.rows, "right": matrix.columns}
+        short = {side: n for side, n in lengths.items() if longest is None or n <= longest}
+        return {side: jnp.tile(make(n, p.dtype), stack) for side, n in short.items()} or None
+
+    return Begin(of)
+
+
+def averaged(factors: Sides, gradient: jax.Array, kept: Any, added: Any) -> Sides:
+    """The factors L and R with the newest G G^T and G^T G."""
+    seen = {"left": gradient, "right": gradient.mT}
+    return {side: kept * factor + added * (seen[side] @ seen[side].mT) for side, factor in factors.items()}
+
+
+def turned(x: jax.Array, bases: Sides, back: bool = False) -> jax.Array:
+    """A matrix in the bases of its two sides, Q_L^T X Q_R, or out of them again."""
+    if "left" in bases:
+        x = (bases["left"] if back else bases["left"].mT) @ x
+    if "right" in bases:
+        x = x @ (bases["right"].mT if back else bases["right"])
+    return x

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.numbers import quotient, root
-from jaxopt_lectures.linalg.factors import Pair
+from jaxopt_lectures.linalg.factors import Sides
 
 _DAMPING = 2.0**-11.5  # sqrt(eps of float32): how much of the probe is added to the gradient
 
 
-def fitted(factors: Pair, gradient: Any, probe: Any, rate: Any) -> Pair:
+def fitted(factors: Sides, gradient: Any, probe: Any, rate: Any) -> Sides:
     """Both factors a step nearer to those that whiten: A = Q_1 G Q_2^T, B = Q_1^-T V Q_2^-1, until E A A^T = E B B^T.
 
     `Q_1 <- Q_1 - rate triu(A A^T - B B^T) / |A A^T + B B^T| Q_1`, and Q_2 likewise with A^T A and B^T B. A gradient of
@@ -26,38 +26,35 @@ def fitted(factors: Pair, gradient: Any, probe: Any, rate: Any) -> Pair:
     damped = gradient + _DAMPING * jnp.mean(jnp.abs(gradient), axis=(-2, -1), keepdims=True) * probe
     a, b = applied(factors, damped), solved(factors, probe)
     rate = jnp.where(jnp.any(gradient != 0, axis=(-2, -1), keepdims=True), rate, 0)
-    left, right = factors
-    return _stepped(left, a, b, rate), None if right is None else _stepped(right, a.mT, b.mT, rate)
+    seen = {"left": (a, b), "right": (a.mT, b.mT)}
+    return {side: _stepped(q, *seen[side], rate) for side, q in factors.items()}
 
 
-def applied(factors: Pair, x: Any, *, transposed: bool = False) -> Any:
+def applied(factors: Sides, x: Any, *, transposed: bool = False) -> Any:
     """`Q_1 X Q_2^T`, or transposed `Q_1^T X Q_2`."""
-    left, right = factors
-    x = _times(left, x, transposed)
-    return x if right is None else _times(right, x.mT, transposed).mT
+    x = _times(factors["left"], x, transposed)
+    return _times(factors["right"], x.mT, transposed).mT if "right" in factors else x
 
 
-def solved(factors: Pair, x: Any) -> Any:
+def solved(factors: Sides, x: Any) -> Any:
     """`Q_1^-T X Q_2^-1`."""
-    left, right = factors
-    x = _divided(left, x)
-    return x if right is None else _divided(right, x.mT).mT
+    x = _divided(factors["left"], x)
+    return _divided(factors["right"], x.mT).mT if "right" in factors else x
 
 
-def balanced(factors: Pair, now: Any) -> Pair:
+def balanced(factors: Sides, now: Any) -> Sides:
     """Both factors with one largest element, their geometric mean: what they are together stays as it is."""
-    if factors[1] is None:
+    if "right" not in factors:
         return factors
-    sizes = [jnp.max(jnp.abs(q), axis=(-2, -1), keepdims=True) for q in factors]
-    mean = jnp.sqrt(sizes[0]) * jnp.sqrt(sizes[1])
-    scaled = [jnp.where(now, q * quotient(mean, size), q) for q, size in zip(factors, sizes, strict=True)]
-    return scaled[0], scaled[1]
+    sizes = {side: jnp.max(jnp.abs(q), axis=(-2, -1), keepdims=True) for side, q in factors.items()}
+    mean = jnp.sqrt(sizes["left"]) * jnp.sqrt(sizes["right"])
+    return {side: jnp.where(now, q * quotient(mean, sizes[side]), q) for side, q in factors.items()}
 
 
 def _stepped(q: Any, a: Any, b: Any, rate: Any) -> Any:
     if _is_diagonal(q):
         aa, bb = (jnp.sum(x * x, axis=-1, keepdims=True) for x in (a, b))
-        size = jnp.max(aa + bb, axis=-2, keepdims=True)
+        size = jnp.max(aa + bb, axis=-2, keepdims=True, initial=0)
         return q - rate * quotient(aa - bb, size) * q
     aa, bb = a @ a.mT, b @ b.mT
     return q - quotient(rate * jnp.triu(aa - bb), _norm_below(aa + bb)) @ q

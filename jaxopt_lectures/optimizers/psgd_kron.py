@@ -20,8 +20,8 @@ from jaxopt_lectures.core.numbers import root
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegativeScalar, Shared, Signed
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.linalg.bases import all_finite
-from jaxopt_lectures.linalg.factors import Pair
+from jaxopt_lectures.linalg.bases import guarded, sometimes
+from jaxopt_lectures.linalg.factors import Sides
 from jaxopt_lectures.linalg.matrices import Matrix, chosen
 from jaxopt_lectures.linalg.whitening import applied, balanced, fitted
 
@@ -34,7 +34,7 @@ class PsgdState(NamedTuple):
     Attributes:
       count: steps, () int32.
       mu: running mean of the gradient.
-      factors: Q_1 and Q_2, upper triangular, or the diagonal where a side is too long; for a vector one diagonal.
+      factors: Q_1 and Q_2, upper triangular, or the diagonal as a column where a side is too long; for a vector Q_1.
       failures: how often new factors were not finite, and the old ones kept; one number for each parameter.
       log_b1: mean logarithm of the decay b1.
     """
@@ -55,13 +55,12 @@ def psgd_kron_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | N
     probe = jax.random.normal(h.key, mu_hat.shape, jnp.float32).astype(mu_hat.dtype)
 
     def fit() -> Any:
-        new = jax.lax.stop_gradient(fitted(s.factors, mu_hat, probe, h.preconditioner_lr))
+        new = jax.lax.stop_gradient(fitted(old, mu_hat, probe, h.preconditioner_lr))
         new = balanced(new, s.balance > 0)
-        fine = all_finite(*new)
-        kept = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, s.factors)
-        return kept, jnp.where(fine, 0, 1).astype(mu.dtype)
+        return guarded(new, old, new)
 
-    factors, failed = jax.lax.cond(s.now > 0, fit, lambda: (s.factors, jnp.zeros((), mu.dtype)))
+    old = dict(s.factors)
+    factors, failed = sometimes(s.now > 0, fit, old)
     white = applied(factors, applied(factors, mu_hat), transposed=True)  # Q_1^T Q_1 M Q_2^T Q_2
     rms = root(jnp.mean(white * white, axis=(-2, -1), keepdims=True))
     step = back(white / jnp.maximum(1, rms / _LARGEST_RMS))
@@ -69,13 +68,14 @@ def psgd_kron_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | N
     return update, {"mu": mu, "factors": factors, "failures": s.failures + failed}
 
 
-def first_factors(matrix: Matrix | None, p: Any, longest: int) -> Pair:
+def first_factors(matrix: Matrix | None, p: Any, longest: int) -> Sides:
     """The identity for each side; a column of ones for a side that is too long, and for a vector."""
     if matrix is None:
-        return jnp.ones((p.size, 1), p.dtype), None
-    made = [jnp.eye(n, dtype=p.dtype) if n <= longest else jnp.ones((n, 1), p.dtype) for n in matrix.size]
-    left, right = (q if matrix.count == 1 else jnp.tile(q, (matrix.count, 1, 1)) for q in made)
-    return left, right
+        return {"left": jnp.ones((p.size, 1), p.dtype)}
+    stack = () if matrix.count == 1 else (matrix.count, 1, 1)
+    sides = {"left": matrix.rows, "right": matrix.columns}
+    made = {side: jnp.eye(n, dtype=p.dtype) if n <= longest else jnp.ones((n, 1), p.dtype) for side, n in sides.items()}
+    return {side: jnp.tile(q, stack) for side, q in made.items()}
 
 
 def when(count: Any) -> Any:

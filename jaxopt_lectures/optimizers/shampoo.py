@@ -18,8 +18,8 @@ from jaxopt_lectures.core.numbers import quotient, root
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegative, NonNegativeScalar, Shared, Signed
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.linalg.bases import all_finite
-from jaxopt_lectures.linalg.factors import Pair, averaged, first_sides, turned
+from jaxopt_lectures.linalg.bases import guarded, sometimes
+from jaxopt_lectures.linalg.factors import Sides, averaged, first_sides, turned
 from jaxopt_lectures.linalg.matrices import Matrix, chosen
 from jaxopt_lectures.linalg.orthogonal import frobenius
 from jaxopt_lectures.linalg.roots import METHODS, inverse_root
@@ -54,16 +54,15 @@ class ShampooState(NamedTuple):
 
 
 def shampoo_rule(
-    g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | None, frequency: int, method: str, graft: bool
+    g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | Any, frequency: int, method: str, graft: bool
 ) -> Any:
     """One step for one array; vectors take the step whose length matrices take, Adam's."""
     mu = h.b1 * s.mu + (1 - h.b1) * g
     nu = h.graft_b2 * s.nu + (1 - h.graft_b2) * g * g
     mu_hat = mu / h.b1_weight
     adam = quotient(mu_hat, root(nu / h.graft_b2_weight) + h.graft_eps)
-    if matrix is None:
-        step, factors, roots, failures = adam, s.factors, s.roots, s.failures
-    else:
+    step, factors, roots, failures = adam, s.factors, s.roots, s.failures
+    if factors:
         newest = jnp.where(h.b2 == 1, 1, 1 - h.b2)  # with b2 = 1 a sum, as in the paper
         factors = averaged(s.factors, matrix.of(g), h.b2, newest)
         weight = jnp.where(h.b2 == 1, 1, h.b2_weight)
@@ -77,22 +76,16 @@ def shampoo_rule(
     return update, {"mu": mu, "nu": nu, "factors": factors, "roots": roots, "failures": failures}
 
 
-def _rooted(factors: Pair, old: Pair, weight: Any, eps: Any, t: Any, frequency: int, method: str) -> Any:
+def _rooted(factors: Sides, old: Any, weight: Any, eps: Any, t: Any, frequency: int, method: str) -> Any:
     """The inverse roots, anew at the first step and then every `frequency`; and 1 if they were not finite."""
-    order = 2 * len([factor for factor in factors if factor is not None])
-    if order == 0:
-        return old, 0
 
     def anew() -> Any:
-        new = tuple(None if f is None else inverse_root(f / weight, order, eps, method) for f in factors)
+        order = 2 * len(factors)
+        new = {side: inverse_root(factor / weight, order, eps, method) for side, factor in factors.items()}
         new = jax.lax.stop_gradient(new)
-        fine = all_finite(*new)
-        kept = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
-        return kept, jnp.where(fine, 0, 1).astype(t.dtype)
+        return guarded(new, dict(old), new)
 
-    if frequency == 1:
-        return anew()
-    return jax.lax.cond((t - 1) % frequency == 0, anew, lambda: (old, jnp.zeros((), t.dtype)))
+    return anew() if frequency == 1 else sometimes((t - 1) % frequency == 0, anew, dict(old))
 
 
 def shampoo(

@@ -17,8 +17,8 @@ from jaxopt_lectures.core.numbers import quotient, root, weight
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegative, NonNegativeScalar, Shared, Signed
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.linalg.bases import all_finite, eigenbasis, followed
-from jaxopt_lectures.linalg.factors import Pair, averaged, first_sides, turned
+from jaxopt_lectures.linalg.bases import eigenbasis, followed, guarded, sometimes
+from jaxopt_lectures.linalg.factors import Sides, averaged, first_sides, turned
 from jaxopt_lectures.linalg.matrices import Matrix, chosen
 
 
@@ -49,51 +49,43 @@ class SoapState(NamedTuple):
 def soap_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | None, frequency: int) -> Any:
     """One step for one array; `s.b1_weight` is 1 - b1^{t-1}, as the first gradient gives nothing but the bases."""
     see, back = (matrix.of, matrix.back) if matrix else (_same, _same)
-    gradient, old_mu, old_nu = see(g), see(s.mu), see(s.nu)
-    rotated = turned(gradient, s.bases)  # G' = Q_L^T G Q_R
-    mu = h.b1 * old_mu + (1 - h.b1) * rotated
-    nu = h.b2 * old_nu + (1 - h.b2) * rotated * rotated
+    gradient, old, bases = see(g), {"mu": see(s.mu), "nu": see(s.nu)}, s.bases or {}
+    rotated = turned(gradient, bases)  # G' = Q_L^T G Q_R
+    mu = h.b1 * old["mu"] + (1 - h.b1) * rotated
+    nu = h.b2 * old["nu"] + (1 - h.b2) * rotated * rotated
     rate = jnp.where(t > 1, h.learning_rate, 0)
     adam = quotient(mu, root(nu) + h.eps) * jnp.sqrt(s.b2_weight) / s.b1_weight
-    update = -rate * back(turned(adam, s.bases, back=True))  # w <- w - eta Q_L (m / (sqrt(v) + eps)) Q_R^T
+    update = -rate * back(turned(adam, bases, back=True))  # w <- w - eta Q_L (m / (sqrt(v) + eps)) Q_R^T
     update = update - rate * h.weight_decay * (p + update)  # w <- (1 - eta lambda) w
-    mu, nu = jnp.where(t > 1, mu, old_mu), jnp.where(t > 1, nu, old_nu)
-    factors = averaged(s.factors, gradient, h.b2, 1 - h.b2)
-    bases, mu, nu, failed = _followed(factors, s.bases, mu, nu, t, frequency)
-    slots = {"mu": back(mu), "nu": back(nu), "factors": factors, "bases": bases, "failures": s.failures + failed}
-    return update, slots
+    new = {"mu": jnp.where(t > 1, mu, old["mu"]), "nu": jnp.where(t > 1, nu, old["nu"])}
+    factors, failures = s.factors, s.failures
+    if bases:
+        factors = averaged(s.factors, gradient, h.b2, 1 - h.b2)
+        (new, bases), failed = _followed(factors, new, dict(bases), t, frequency)
+        failures = failures + failed
+    slots = {"mu": back(new["mu"]), "nu": back(new["nu"]), "factors": factors}
+    return update, slots | {"bases": bases or None, "failures": failures}
 
 
-def _followed(factors: Pair, old: Pair, mu: Any, nu: Any, t: Any, frequency: int) -> Any:
-    """Bases, the means in them, and 1 if new ones were not finite: at the first step, then every `frequency` steps."""
-    known = [side for side in (0, 1) if factors[side] is not None]
-    if not known:
-        return old, mu, nu, 0
+def _followed(factors: Sides, means: Any, old: Any, t: Any, frequency: int) -> Any:
+    """Means and bases, new at the first step and then every `frequency`; and 1 if they were not finite."""
 
     def first() -> Any:
-        return _guarded(old, tuple(None if f is None else eigenbasis(f) for f in factors), mu, nu, mu, nu)
+        new = {side: eigenbasis(factor) for side, factor in factors.items()}
+        return guarded((means, new), (means, old), new)
 
     def later() -> Any:
-        new, squares = list(old), nu
-        for side in known:
-            new[side], order = followed(factors[side], old[side])
-            index = order[..., None] if side == 0 else order[..., None, :]
-            squares = jnp.take_along_axis(squares, index, axis=side - 2)
-        return _guarded(old, tuple(new), mu, nu, turned(turned(mu, old, back=True), tuple(new)), squares)
+        new, nu = {}, means["nu"]
+        for side, factor in factors.items():
+            new[side], order = followed(factor, old[side])
+            nu = jnp.take_along_axis(nu, order[..., None] if side == "left" else order[..., None, :], side_axis[side])
+        mu = turned(turned(means["mu"], old, back=True), new)
+        return guarded(({"mu": mu, "nu": nu}, new), (means, old), new)
 
-    def never() -> Any:
-        return old, mu, nu, jnp.zeros((), mu.dtype)
-
-    case = jnp.where(t == 1, 1, jnp.where((t - 1) % frequency == 0, 2, 0))
-    return jax.lax.switch(case, [never, first, later])
-
-
-def _guarded(old: Pair, new: Any, mu: Any, nu: Any, new_mu: Any, new_nu: Any) -> Any:
-    """The new bases and the means in them, unless they are not finite."""
-    new = jax.lax.stop_gradient(new)
-    fine = all_finite(*new)
-    bases, mu, nu = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_mu, new_nu), (old, mu, nu))
-    return bases, mu, nu, jnp.where(fine, 0, 1).astype(mu.dtype)
+    side_axis = {"left": -2, "right": -1}
+    now = (t - 1) % frequency == 0
+    kept = means, old
+    return sometimes(now, lambda: jax.lax.cond(t == 1, first, later), kept)
 
 
 def _same(x: Any) -> Any:

@@ -32,8 +32,8 @@ class Codec:
     block: int = 256
 
     def code(self, nature: str) -> Code | None:
-        """The code of slots of that nature."""
-        return self.nonnegative if nature == "nonnegative" else self.signed
+        """The code of slots of that nature; None for "weights", which are to be evaluated and not only stepped by."""
+        return {"signed": self.signed, "nonnegative": self.nonnegative}.get(nature)
 
     @property
     def indifferent(self) -> bool:

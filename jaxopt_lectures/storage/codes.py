@@ -74,6 +74,10 @@ class Encoded(Kept):
         """That of the decoded array."""
         return jnp.dtype(jnp.float32) if self.scale is None else self.scale.dtype
 
+    def whole(self, shape: tuple[int, ...]) -> jax.Array:
+        """The array of that shape that was kept."""
+        return decoded(self, shape)
+
     def __repr__(self) -> str:
         dtype, shape = getattr(self.codes, "dtype", None), getattr(self.codes, "shape", None)
         kept = f"{dtype}[{','.join(map(str, shape))}]" if dtype is not None and shape is not None else self.codes

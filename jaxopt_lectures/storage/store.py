@@ -92,9 +92,10 @@ def _stored(tx: Any, policy: Callable[[bool], Policy], sign: Sign, known: list[s
         raise ValueError(f"{tx!r} is stored already: call store once, with a codec for each slot")
     if ours and tx.kept is not None:
         shaped = [name for name, slot in tx.slots.items() if slot.shape == "parameter"]
-        known += shaped
+        stored = [name for name in shaped if tx.slots[name].nature != "weights"]
+        known += stored
         alone = len(shaped) == len([slot for slot in tx.slots.values() if slot.shape != "tree"])
-        return tx.kept(policy(tx.couples == "element" and alone), wide=False) if shaped else tx
+        return tx.kept(policy(tx.couples == "element" and alone), wide=False) if stored else tx
     if ours and tx.again is not None:
         return tx.again(*[_stored(part, policy, sign, known) for part in tx.parts])
     state, asked = _probed(tx), policy(False)

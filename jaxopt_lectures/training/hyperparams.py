@@ -19,10 +19,10 @@ def scheduled(tx: optax.GradientTransformation, opt_state: Any, count: int) -> d
     """
     count = max(count - 1, 0)
     found: dict[str, float] = {}
-    for part in _parts(tx):
-        for name, hyper in part.hypers.items():
-            if callable(hyper.value):
-                _add(found, name, float(hyper.value(jnp.asarray(count))))
+    told = {id(hyper): (name, hyper) for part in _parts(tx) for name, hyper in part.hypers.items()}
+    for name, hyper in told.values():  # a wrapper may tell those of its part again
+        if callable(hyper.value):
+            _add(found, name, float(hyper.value(jnp.asarray(count))))
     injected = jax.tree.leaves(opt_state, is_leaf=_is_injected)
     for state in filter(_is_injected, injected):
         for name, value in state.hyperparams.items():

@@ -178,15 +178,15 @@ def _needed(params: Any, what: str) -> None:
 
 def _in_float32(tx: Any, what: str) -> optax.GradientTransformationExtraArgs:
     check_transformation(tx, f"{what}'s argument")
-    return optax.with_extra_args_support(_widened(tx))
+    return optax.with_extra_args_support(widened(tx))
 
 
-def _widened(tx: Any) -> optax.GradientTransformation:
+def widened(tx: Any) -> optax.GradientTransformation:
     """`tx` with updates and slots in float32, whatever the gradients and parameters are."""
     if isinstance(tx, Transformation) and tx.kept is not None:
         return tx.kept(tx.keeping, wide=True)
     if isinstance(tx, Transformation) and tx.again is not None:
-        return tx.again(*map(_widened, tx.parts))
+        return tx.again(*map(widened, tx.parts))
     return _seeing_float32(tx)
 
 

@@ -29,6 +29,10 @@ class SkipNonfiniteState(NamedTuple):
     last_finite: jax.Array
     gave_up: jax.Array
 
+    def metrics(self) -> dict[str, Any]:
+        """What `jol.metrics` gives."""
+        return {"skipped_nonfinite": self.total_notfinite}
+
 
 def skip_nonfinite(inner: optax.GradientTransformation, max_consecutive: int = 10) -> Transformation:
     """Runs `inner`, but skips each step whose gradients, or whose updates, hold an inf or a NaN.

@@ -1,5 +1,7 @@
 """Every card inside what others built: optax's combinators, NNX, Linen, orbax; and in our own chain."""
 
+import inspect
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -76,7 +78,7 @@ def test_inject_hyperparams(card):
     """optax's live hyper-parameters drive ours."""
     w = {"w": tree()["matrix"]}
     grads = gradients(w, 2)
-    static = tuple(k for k, v in card.off_neutral.items() if isinstance(v, bool))
+    static = tuple(set(inspect.signature(card.factory).parameters) - set(build(card).hypers))
     injected = optax.inject_hyperparams(card.factory, static_args=static)(RATE, **card.off_neutral)
     with standard():
         path, _ = run(injected, w, grads)

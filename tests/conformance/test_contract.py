@@ -83,15 +83,17 @@ def test_sharding_is_kept(card, kind):
     step = jax.jit(lambda g, s, p: tx.update(g, s, p))
     state = tx.init(w)
     updates, new = step(w, state, w)
+    follows = tx.couples != "matrix" or kind == jax.sharding.AxisType.Explicit  # where not, XLA says where products lie
     for leaf in [*jax.tree.leaves(new), *jax.tree.leaves(updates)]:
-        if leaf.ndim:
+        if leaf.shape == (16, 3) and follows:
             assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim), leaf.sharding
     for leaf in jax.tree.leaves(state):
-        if leaf.ndim:
+        if leaf.shape == (16, 3):
             assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim), "init"
     whole = {"w": jnp.ones((16, 3))}
     alone, _ = step(whole, tx.init(whole), whole)
-    np.testing.assert_allclose(flat(updates), flat(alone), rtol=1e-6)  # sums over 8 shards in another order
+    # sums over 8 shards in another order; where products follow on products, a dozen times
+    np.testing.assert_allclose(flat(updates), flat(alone), rtol=1e-5 if tx.couples == "matrix" else 1e-6)
 
 
 @pytest.mark.parametrize("clip", [None, jol.clip(1.0), jol.clip_by_global_norm(1.0), jol.clip_by_block_rms(1.0)])
@@ -197,15 +199,16 @@ def test_mixed_precision_gradients(card):
 def test_finite_stays_finite(card, extreme):
     """No finite gradient gives a NaN, and after the largest one the next ordinary gradient moves the weights again."""
     tx = card.factory(RATE)
-    w = {"w": jnp.ones((4,)), "scalar": jnp.ones(())}
+    w = {"w": jnp.ones((4,)), "matrix": jnp.ones((2, 2)), "scalar": jnp.ones(())}
     hard = {"w": jnp.array([extreme, 1.0, 0.0, -1.0]), "scalar": jnp.asarray(extreme, jnp.float32)}
+    hard["matrix"] = hard["w"].reshape(2, 2)
     state = tx.init(w)
     for _ in range(2):
         updates, state = tx.update(hard, state, w)
         assert not np.isnan(flat(updates)).any()
         assert not np.isnan(flat(state)).any()
     if abs(extreme) < 1e30:  # two gradients of the largest float overflow any velocity, and should
-        updates, state = tx.update({"w": jnp.ones((4,)), "scalar": jnp.ones(())}, state, w)
+        updates, state = tx.update(w, state, w)
         moved = flat(updates)
         assert np.isfinite(moved).all()
         if tx.couples == "element":
@@ -229,10 +232,10 @@ def test_no_eps(card):
 def test_poison_is_seen_and_stays_where_it_is(card, bad):
     """A NaN is never hidden and spoils no more elements than `couples` permits; inf is a NaN, an inf, or the limit."""
     tx = build(card)
-    w = {"a": jnp.ones((4,)), "b": jnp.ones((2,))}
+    w = {"a": jnp.ones((2, 2)), "b": jnp.ones((2,))}
 
     def first_update(value):
-        grads = {"a": jnp.array([1.0, value, -1.0, 2.0]), "b": jnp.ones((2,))}
+        grads = {"a": jnp.array([[1.0, value], [-1.0, 2.0]]), "b": jnp.ones((2,))}
         return flat(tx.update(grads, tx.init(w), w)[0])
 
     updates = first_update(bad)
@@ -242,10 +245,10 @@ def test_poison_is_seen_and_stays_where_it_is(card, bad):
         assert updates[1] == pytest.approx(first_update(3.4e38)[1], rel=1e-5)
         state = tx.init(w)
         for value in (bad, 1.0, 1.0):
-            grads = {"a": jnp.array([1.0, value, -1.0, 2.0]), "b": jnp.ones((2,))}
+            grads = {"a": jnp.array([[1.0, value], [-1.0, 2.0]]), "b": jnp.ones((2,))}
             later, state = tx.update(grads, state, w)
             assert not np.isnan(flat(later)).any()
-    reached = {"element": [1], "array": [0, 1, 2, 3], "tree": [0, 1, 2, 3, 4, 5]}[tx.couples]
+    reached = {"element": [1], "tree": [0, 1, 2, 3, 4, 5]}.get(tx.couples, [0, 1, 2, 3])
     spared = np.setdiff1d(np.arange(6), reached)
     assert np.isfinite(updates[spared]).all()
 
@@ -254,13 +257,13 @@ def test_poison_is_seen_and_stays_where_it_is(card, bad):
 def test_couples_is_true(card):
     """Changing one element of the gradient changes only the updates that `couples` permits."""
     tx = build(card)
-    w = {"a": jnp.ones((4,)), "b": jnp.ones((2,))}
+    w = {"a": jnp.ones((2, 2)), "b": jnp.ones((2,))}
     grads = gradients(w, 3)
     path, _ = run(tx, w, grads)
-    other = [{"a": g["a"].at[2].add(1.7), "b": g["b"]} for g in grads]
+    other = [{"a": g["a"].at[1, 0].add(1.7), "b": g["b"]} for g in grads]
     changed, _ = run(tx, w, other)
     different = np.flatnonzero(flat(path[-1]) != flat(changed[-1]))
-    permitted = {"element": {2}, "array": {0, 1, 2, 3}, "tree": set(range(6))}[tx.couples]
+    permitted = {"element": {2}, "tree": set(range(6))}.get(tx.couples, {0, 1, 2, 3})
     assert 2 in different
     assert set(different) <= permitted
     if tx.couples != "element":

@@ -3,6 +3,7 @@
 `make test` takes one codec for each card, and every codec at least once; STORAGE=all, in `make soak`, takes them all.
 """
 
+import functools
 import os
 
 import jax
@@ -31,10 +32,11 @@ W = {
 }
 
 
-def close(a, b):
+def close(a, b, small=1e-3):
     """Equal but for contractions in another program, and for the codes that turn at such a difference: one in 100.
 
-    Such a code is the next one, and what was computed from it is off by a few steps of the rate at most.
+    Such a code is the next one, and what was computed from it is off by a few steps of the rate at most. Differences
+    are measured by numbers not smaller than `small`.
     """
     same_type(a, b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -45,13 +47,13 @@ def close(a, b):
             assert (x != y).mean() <= 0.01 + 1 / x.size
         else:
             apart = np.abs(x.astype(np.float64) - y)
-            assert (apart > 1e-4 * (np.abs(y) + 1e-3)).mean() <= 0.01
+            assert (apart > 1e-4 * (np.abs(y) + small)).mean() <= 0.01
             assert apart.max(initial=0) <= 10 * RATE
 
 
 def has_slots(tx):
-    """Whether anything of the state is shaped like the parameters."""
-    return any(slot.shape == "parameter" for slot in tx.slots.values())
+    """Whether anything of the state is shaped like the parameters, and is no weights."""
+    return any(slot.shape == "parameter" and slot.nature != "weights" for slot in tx.slots.values())
 
 
 @pytest.mark.parametrize(("card", "codec"), PAIRS, ids=[f"{card.name}-{codec}" for card, codec in PAIRS])
@@ -59,7 +61,10 @@ def test_storage(card, codec, tmp_path):
     """One program of four steps, from which all others are a step, a lane, a shard or a file away."""
     tx = jol.store(build(card), codec, jax.random.key(2), min_size=1)
     w = jax.tree.map(jnp.asarray, W)
+    w["matrix"] = w["matrix"][:, :16] if tx.couples == "matrix" else w["matrix"]
     grads = [jax.tree.map(lambda x, k=k: 0.3 * jnp.sin(k + 5 * x), w) for k in range(4)]
+    for gradient in grads if tx.couples == "matrix" else ():  # eigenvectors are well-defined if eigenvalues are apart
+        gradient["matrix"] += jnp.diag(jnp.linspace(4, 40, 16, dtype=jnp.float32))
     stacked = jax.tree.map(lambda *g: jnp.stack(g), *grads)
 
     def step(carry, gradient):
@@ -78,8 +83,9 @@ def test_storage(card, codec, tmp_path):
     same_type(first, path[-1])
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(path[-1][0]))
 
-    close(step(path[1], grads[1])[0], path[2])  # eager
-    close(jax.jit(lambda carry, g: jax.lax.scan(step, carry, g)[0])(first, stacked), path[-1])
+    near = functools.partial(close, small=0.1) if tx.couples == "matrix" else close  # a sum's rounding is its largest's
+    near(step(path[1], grads[1])[0], path[2])  # eager
+    near(jax.jit(lambda carry, g: jax.lax.scan(step, carry, g)[0])(first, stacked), path[-1])
 
     def lane(rate):
         own = jol.store(build(card, learning_rate=rate), codec, jax.random.key(2), min_size=1)
@@ -87,7 +93,7 @@ def test_storage(card, codec, tmp_path):
         return optax.apply_updates(w, updates), state
 
     lanes = jax.jit(jax.vmap(lane))(jnp.float32([RATE, 2 * RATE]))
-    close(jax.tree.map(lambda x: x[0], lanes), path[1])
+    near(jax.tree.map(lambda x: x[0], lanes), path[1])
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     there = NamedSharding(mesh, PartitionSpec(None, "data")), NamedSharding(mesh, PartitionSpec())

@@ -14,7 +14,19 @@ import importlib
 
 import numpy as np
 
-MODULES = ("momentum", "adagrad", "rmsprop", "adam", "clipping", "errata")
+MODULES = (
+    "momentum",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "schedule_free",
+    "mars",
+    "cautious",
+    "sam",
+    "matrix",
+    "clipping",
+    "errata",
+)
 
 
 def oracle(name):

@@ -64,9 +64,7 @@ def muon(
     return path
 
 
-def soap(
-    w, gradients, learning_rate, b1=0.95, b2=0.95, eps=1e-8, weight_decay=0.0, frequency=10, sides=(True, True)
-):
+def soap(w, gradients, learning_rate, b1=0.95, b2=0.95, eps=1e-8, weight_decay=0.0, frequency=10, sides=(True, True)):
     """N. Vyas et al. 2024, algorithm 3, with the first gradient used for the bases only, as in the authors' code.
 
     m is kept in the space of the parameters and turned at every step, which is the same as turning it with the bases.

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 import jaxopt_lectures as jol
+from jaxopt_lectures.solvers.cards import CARDS
 from tests.conformance.cases import same_type, standard
 
-CARDS = jol.registry.solvers()
 every_solver = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 
 

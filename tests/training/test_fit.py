@@ -89,6 +89,26 @@ def test_the_weights_that_are_looked_at_are_those_the_method_wants():
     same(nnx.state(history.model, nnx.Param), history.state.opt_state.mean)
 
 
+@pytest.mark.parametrize("tx", [jol.schedule_free_adamw(0.01), jol.schedule_free(jol.sgd(0.1), 0.1)])
+def test_schedule_free_is_looked_at_where_its_mean_is(tx):
+    """The model that is given back, the metric and the state's own mean are one; the gradients were taken elsewhere."""
+    history = trained(tx=tx)
+    mean = jol.eval_params(history.state.opt_state, history.state.params)
+    at_mean = nnx.merge(nnx.graphdef(TASK.model(0)), mean)
+    data = [jnp.asarray(part) for part in plane().validation]
+    np.testing.assert_allclose(history.metric[-1], TASK.metric(at_mean, *data), rtol=1e-5)
+    same(nnx.state(history.model, nnx.Param), mean)
+    leaves = zip(*map(jax.tree.leaves, (mean, history.state.params)), strict=True)
+    assert all(jnp.any(x != y) for x, y in leaves)
+
+
+def test_hyper_parameters_that_a_wrapper_tells_again_are_logged_once():
+    """SAM knows those of the optimizer inside it."""
+    records = trained(tx=jol.sam(jol.momentum(rate, 0.9))).records
+    assert records[-1]["learning_rate"] == pytest.approx(0.02 / 30)
+    assert "learning_rate_2" not in records[-1]
+
+
 def test_a_run_compiles_each_program_once():
     """Two thousand steps with two hundred looks: the loop and the metric, and small programs, all before the second."""
     compiled, second = [], []

@@ -25,7 +25,7 @@ def test_every_card_survives(index, policy, tmp_path):
     card = CARDS[index]
     row = int(np.random.default_rng(index).integers(COUNT))
     task = poisoned(row)
-    tx = card.factory() if card in jol.registry.solvers() else card.factory(0.01)
+    tx = card.factory() if "line search" in card.tags else card.factory(0.01)
     history = jol.fit(task, tx, steps=STEPS, on_nonfinite=policy, way="loop", checkpoint=tmp_path, eval_every=5)
     first = jol.training.start(task, tx)  # before its first step a solver's state has no value: it is infinite
     for leaf, before in zip(*(jax.tree.leaves((s.params, s.opt_state)) for s in (history.state, first)), strict=True):
