@@ -70,9 +70,24 @@ def known_number(name: str, value: Any) -> float | None:
 def whole(name: str, value: Any, low: int) -> None:
     """Checks a size, which no schedule and no tracer may be: a Python integer of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+        array = isinstance(value, jax.Array)
+        hint = "; under optax.inject_hyperparams name it in static_args, or use jol.with_hyperparams" if array else ""
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}{hint}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def sizes(**named: Any) -> None:
+    """Checks sizes of which any may be None: integers of at least 1."""
+    for name, value in named.items():
+        if value is not None:
+            whole(name, value, 1)
+
+
+def check_key(key: Any) -> None:
+    """Raises TypeError unless it is a key of random numbers, or None."""
+    if key is not None and not isinstance(key, jax.Array):
+        raise TypeError(f"key must be a key of jax.random, got {type(key).__name__} {key!r}: jax.random.key({key!r})?")
 
 
 def check_floating(tree: Any, leaves: list[Any], what: str) -> None:

@@ -37,5 +37,10 @@ class Keeping(Protocol):
     def read(self, name: str, slot: Slot, leaves: Sequence[Any], updates: Any) -> list[Any]:
         """The slots of a state, one for each leaf; raises ValueError, naming the leaf, if one is kept otherwise."""
 
-    def steps(self, step: Callable[..., Any], count: jax.Array, rows: Sequence[Row]) -> list[Any]:
-        """For each row the update, and the new slots as they are kept. `step(*row)` is the plain step."""
+    def steps(
+        self, step: Callable[..., Any], plainly: Callable[..., list[Any]], count: jax.Array, rows: Sequence[Row]
+    ) -> list[Any]:
+        """For each row the update, and the new slots as they are kept.
+
+        `step(*row)` is the plain step on one row, `plainly(step, rows)` those on rows whose slots are all arrays.
+        """

@@ -189,7 +189,7 @@ class _Lifted:
             for formula, own, dtype in zip(self._formulas(updates), owns, dtypes, strict=True)
         ]
         plainly = whole_matrices if self.couples == "matrix" else one_by_one
-        out = (self.keeping.steps if self.keeping else plainly)(step, count, rows)
+        out = self.keeping.steps(step, plainly, count, rows) if self.keeping else plainly(step, rows)
         own = {
             name: treedef.unflatten(
                 [as_it_was(kept[name], new[name]) for kept, (_, new) in zip(slots, out, strict=True)]

@@ -21,8 +21,8 @@ class Slot:
     """What may be known of a piece of state without knowing the optimizer.
 
     Attributes:
-      nature: "signed" or "nonnegative"; picks the code in which it may be stored. "weights", which are evaluated and not
-        only stepped by, are not stored in any.
+      nature: "signed" or "nonnegative"; picks the code in which it may be stored. "weights", which are evaluated and
+        not only stepped by, are not stored in any.
       shape: "parameter" (like its parameter), "scalar" (one number per parameter), "factors" (arrays of other shapes
         for each parameter, say a tuple of matrices) or "tree" (one for all of them). For a parameter that does not need
         it, a slot of the first or third shape may be None.

@@ -13,35 +13,34 @@ from jaxopt_lectures.core.keeping import Own, Row
 Step = Callable[..., Any]
 
 
-def one_by_one(step: Step, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+def one_by_one(step: Step, rows: Sequence[Row]) -> list[Any]:
     """The step on each array."""
-    del count
     return [step(*row) for row in rows]
 
 
-def whole_matrices(step: Step, count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+def whole_matrices(step: Step, rows: Sequence[Row]) -> list[Any]:
     """The same for steps that look at whole matrices, on which accelerators are faster in batches.
 
     There, arrays of one kind are stacked. On CPU a product of stacks is slower than one after the other.
     """
-    del count
     kinds: dict[Hashable, list[int]] = {}
     for place, row in enumerate(rows):
         kinds.setdefault(place if jax.default_backend() == "cpu" else _kind(row), []).append(place)
     out: list[Any] = [None] * len(rows)
     for places in kinds.values():
         formula, _, common = rows[places[0]]
-        found = alike(step, formula, tuple(rows[place].own for place in places), common)
+        found = anywhere(step, formula, tuple(rows[place].own for place in places), common)
         for place, result in zip(places, found, strict=True):
             out[place] = result
     return out
 
 
-def alike(step: Step, formula: Any, owns: tuple[Own, ...], common: Any) -> Sequence[Any]:
-    """The step on arrays of one kind, also of explicit meshes, where products do not say how they are sharded."""
+def anywhere(step: Step, formula: Any, owns: tuple[Own, ...], common: Any) -> Sequence[Any]:
+    """The step on arrays of one kind, also of explicit meshes: what comes out lies where what went in lay."""
 
     def shardings() -> Any:
-        return [jax.tree.map(lambda x, own=own: sharding.like(x, own.g), (own.g, own.slots)) for own in owns]
+        like = functools.partial(jax.tree.map, lambda x: sharding.like(x, x))
+        return [(like(own.g), like(own.slots)) for own in owns]
 
     run = functools.partial(_stacked, step, formula)
     found: Sequence[Any] = sharding.automatic(run, shardings, owns, common)

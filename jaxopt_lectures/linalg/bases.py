@@ -1,7 +1,4 @@
-"""Bases of eigenvectors, found once and then followed.
-
-Derivatives hold them: an eigenvector has none where two eigenvalues are equal.
-"""
+"""Bases of eigenvectors, found once and then followed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core import sharding
+from jaxopt_lectures.linalg.lapack import eigh, qr
 
 
 def eigenbasis(matrix: jax.Array) -> jax.Array:
@@ -18,7 +16,7 @@ def eigenbasis(matrix: jax.Array) -> jax.Array:
     Args:
       matrix: (..., n, n).
     """
-    return jnp.linalg.eigh(jax.lax.stop_gradient(matrix))[1][..., ::-1]
+    return eigh(matrix)[1][..., ::-1]
 
 
 def followed(matrix: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -30,9 +28,9 @@ def followed(matrix: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]
       matrix: (..., n, n), symmetric.
       basis: (..., n, n), orthogonal.
     """
-    turned = jax.lax.stop_gradient(matrix @ basis)
+    turned = matrix @ basis
     order = jnp.argsort(-jnp.sum(basis * turned, axis=-2), axis=-1)
-    return jnp.linalg.qr(jnp.take_along_axis(turned, order[..., None, :], axis=-1))[0], order
+    return qr(jnp.take_along_axis(turned, order[..., None, :], axis=-1)), order
 
 
 def guarded(new: Any, old: Any, decides: Any) -> tuple[Any, jax.Array]:

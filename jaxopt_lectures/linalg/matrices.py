@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 _ATTENTION = ((r"(query|key|value)/kernel$", "ioo"), (r"out/kernel$", "iio"))
 """What the kernels of Flax's attention with three axes are called, and what those axes are."""
+_CONVOLUTION = r"(?i)(^|[/_])conv(olutions?)?(\d|_|/|$|transpose)"
 _VECTORS = r"(bias|scale)$"
 """What is called so is no matrix, though attention's biases have an axis of heads."""
 
@@ -83,7 +84,7 @@ class Matrices:
     Attributes:
       given: pairs of a regular expression, searched in the path, and letters, or None for "no matrix". The first that
         is found decides. Where none is, arrays of two axes are "io", those of four or of a convolution "i...io",
-        Flax's attention is known by its names, and others are stacks, "b...io".
+        Flax's attention is known by its names, and others are stacks, "b...io". Stacked convolutions must be given.
       block: the most rows or columns of a block; None cuts nothing.
       others: regular expression of what is no matrix, where nothing is given.
     """
@@ -132,11 +133,10 @@ class Matrices:
                 return axes
         if ndim < 2 or re.search(_VECTORS, path) or (self.others and re.search(self.others, path)):
             return None
-        if ndim == 3:
-            known = [axes for pattern, axes in _ATTENTION if re.search(pattern, path)]
-            if known:
-                return known[0]
-        if ndim == 4 or "conv" in path.lower():
+        known = [axes for pattern, axes in _ATTENTION if re.search(pattern, path)] if ndim > 2 else []
+        if known:
+            return "b" * (ndim - 3) + known[0]
+        if ndim == 4 or re.search(_CONVOLUTION, path):
             return "i" * (ndim - 1) + "o"
         return "b" * (ndim - 2) + "io"
 

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lectures.linalg.lapack import eigh
+
 METHODS = ("eigh", "newton")
 _STEPS = 50  # each lifts a small eigenvalue by ((p + 1) / p)^p > 2.2: from the rounding of float64 in 45
 _RIDGE = 8  # roundings of the trace, which is at least the largest eigenvalue: below, none can be told from 0
@@ -20,7 +22,7 @@ def inverse_root(matrix: jax.Array, order: int, eps: jax.Array, method: str = "e
     """
     if method == "newton":
         return _newton(matrix, order, eps)
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     values = values - jnp.minimum(values[..., :1], 0) + eps
     return (vectors * values[..., None, :] ** (-1 / order)) @ vectors.mT
 

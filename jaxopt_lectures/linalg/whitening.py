@@ -8,11 +8,11 @@ arXiv:2402.04553; constants as in E. Walters' public implementation for JAX.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.numbers import quotient, root
 from jaxopt_lectures.linalg.factors import Sides
+from jaxopt_lectures.linalg.lapack import solve_transposed
 
 _DAMPING = 2.0**-11.5  # sqrt(eps of float32): how much of the probe is added to the gradient
 
@@ -80,7 +80,7 @@ def _divided(q: Any, x: Any) -> Any:
     """`Q^-T X`."""
     if _is_diagonal(q):
         return x / q
-    return jax.lax.linalg.triangular_solve(q, x, left_side=True, lower=False, transpose_a=True)
+    return solve_transposed(q, x)
 
 
 def _is_diagonal(q: Any) -> bool:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxopt_lectures.core.card import Card, Range
 from jaxopt_lectures.core.checks import HyperLike, interval, whole
@@ -23,7 +24,7 @@ from jaxopt_lectures.linalg.matrices import Matrix, chosen
 from jaxopt_lectures.linalg.orthogonal import coefficients, orthogonalized
 from jaxopt_lectures.optimizers.adam import adamw_rule
 
-NOT_HIDDEN = r"(?i)embed|logit|head\b|wte|wpe|vocab|readout"
+NOT_HIDDEN = r"(?i)embed|logits|vocab|readout|(^|[/_])(lm_?)?head(/|$)|(^|/)(wte|wpe)(/|$)"
 """What first and last layers are called: they map from or to tokens and classes, and are left to AdamW."""
 
 SCALES = {
@@ -117,7 +118,7 @@ def muon(
         a parameter, or an expression that no parameter has.
     """
     whole("ns_steps", ns_steps, 1)
-    if scale not in SCALES:
+    if scale not in tuple(SCALES):
         raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}, got {scale!r}")
     layout = chosen(matrices, others=NOT_HIDDEN)
     return from_rule(
@@ -135,7 +136,7 @@ def muon(
             interval("adam_weight_decay", adam_weight_decay, 0),
         ],
         options={"nesterov": nesterov, "polynomials": coefficients(ns_coeffs, ns_steps), "scale": scale},
-        initial={"nu": Begin(lambda p, matrix, **options: None if matrix else 0 * p)},
+        initial={"nu": Begin(lambda p, matrix, **options: None if matrix else jnp.zeros_like(p))},
         dtypes={"mu": mu_dtype},
         decays=("adam_b1", "adam_b2"),
         couples="matrix",

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.card import Card, Range
-from jaxopt_lectures.core.checks import HyperLike, interval, whole
+from jaxopt_lectures.core.checks import HyperLike, check_key, interval, sizes, whole
 from jaxopt_lectures.core.first import Begin
 from jaxopt_lectures.core.numbers import root
 from jaxopt_lectures.core.rule import from_rule
@@ -125,8 +125,8 @@ def psgd_kron(
       TypeError, ValueError: an argument of the wrong kind or outside its range.
     """
     whole("max_size_triangular", max_size_triangular, 1)
-    if block_size is not None:
-        whole("block_size", block_size, 1)
+    sizes(block_size=block_size)
+    check_key(key)
     key = jax.random.key(0) if key is None else key
     layout = chosen(matrices, block_size)
     return from_rule(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.card import Card, Range
-from jaxopt_lectures.core.checks import HyperLike, interval, whole
+from jaxopt_lectures.core.checks import HyperLike, interval, sizes, whole
 from jaxopt_lectures.core.numbers import quotient, root
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegative, NonNegativeScalar, Shared, Signed
@@ -135,9 +135,7 @@ def shampoo(
     if root_method not in METHODS:
         raise ValueError(f"root_method must be one of {', '.join(map(repr, METHODS))}, got {root_method!r}")
     whole("precondition_frequency", precondition_frequency, 1)
-    for name, size in (("max_precond_dim", max_precond_dim), ("block_size", block_size)):
-        if size is not None:
-            whole(name, size, 1)
+    sizes(max_precond_dim=max_precond_dim, block_size=block_size)
     layout = chosen(matrices, block_size)
     return from_rule(
         shampoo_rule,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.card import Card, Range
-from jaxopt_lectures.core.checks import HyperLike, interval, whole
+from jaxopt_lectures.core.checks import HyperLike, interval, sizes, whole
 from jaxopt_lectures.core.numbers import quotient, root, weight
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegative, NonNegativeScalar, Shared, Signed
@@ -56,7 +56,8 @@ def soap_rule(g: Any, s: Any, p: Any, h: Any, t: Any, *, matrix: Matrix | None, 
     rate = jnp.where(t > 1, h.learning_rate, 0)
     adam = quotient(mu, root(nu) + h.eps) * jnp.sqrt(s.b2_weight) / s.b1_weight
     update = -rate * back(turned(adam, bases, back=True))  # w <- w - eta Q_L (m / (sqrt(v) + eps)) Q_R^T
-    update = update - rate * h.weight_decay * (p + update)  # w <- (1 - eta lambda) w
+    if p.ndim == g.ndim:  # a parameter that a mask spares is given as the number 0
+        update = update - rate * h.weight_decay * (p + update)  # w <- (1 - eta lambda) w
     new = {"mu": jnp.where(t > 1, mu, old["mu"]), "nu": jnp.where(t > 1, nu, old["nu"])}
     factors, failures = s.factors, s.failures
     if bases:
@@ -140,9 +141,7 @@ def soap(
       TypeError, ValueError: an argument of the wrong kind or outside its range.
     """
     whole("precondition_frequency", precondition_frequency, 1)
-    for name, size in (("max_precond_dim", max_precond_dim), ("block_size", block_size)):
-        if size is not None:
-            whole(name, size, 1)
+    sizes(max_precond_dim=max_precond_dim, block_size=block_size)
     layout = chosen(matrices, block_size)
     return from_rule(
         soap_rule,

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lectures.core import sharding
 from jaxopt_lectures.core.keeping import Own
 from jaxopt_lectures.storage import packing
 from jaxopt_lectures.storage.blocks import Blocks
@@ -151,7 +152,7 @@ def _apart(always: jax.Array, function: Callable[..., Any], *operands: Any) -> A
 
     def never(*operands: Any) -> Any:
         del operands
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        return sharding.alike(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), like)
 
     return jax.lax.cond(always, function, never, *operands)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxopt_lectures.core import sharding
 from jaxopt_lectures.core.checks import same_shapes
-from jaxopt_lectures.core.keeping import Row
+from jaxopt_lectures.core.keeping import Own, Row
 from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.slots import Slot
 from jaxopt_lectures.storage.chunks import stepped
@@ -124,22 +124,26 @@ class Policy:
         code = (self.codec(name) or _NOTHING).code(nature)
         return Encoded(leaf["codes"], leaf.get("scale"), code) if code and is_mapped(leaf) else leaf
 
-    def steps(self, step: Callable[..., Any], count: jax.Array, rows: Sequence[Row]) -> list[Any]:
+    def steps(
+        self, step: Callable[..., Any], plainly: Callable[..., list[Any]], count: jax.Array, rows: Sequence[Row]
+    ) -> list[Any]:
         """One step on each array: in chunks where its slots are encoded, plain where not."""
-        if not any(map(_has_codes, rows)):
-            return [step(*row) for row in rows]
+        coded = [place for place, row in enumerate(rows) if _has_codes(row)]
+        if not coded:
+            return plainly(step, rows)
+        plain = [place for place in range(len(rows)) if place not in set(coded)]
+        out = dict(zip(plain, plainly(step, [rows[place] for place in plain]), strict=True))
         word = self.words(count, (len(rows), len(rows[0].own.slots)))
         elements = (_CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS) if self.elementwise else 0
+        for place in coded:
+            formula, own, common = rows[place]
+            run = functools.partial(stepped, step, formula, elements, jax.device_count())
 
-        def one(place: int, row: Row) -> Any:
-            if not _has_codes(row):
-                return step(*row)
-            run = functools.partial(stepped, step, row.formula, elements, jax.device_count())
-            like = functools.partial(sharding.like, p=row.own.g)
-            shardings = lambda: jax.tree.map(like, (row.own.g, row.own.slots))  # noqa: E731
-            return sharding.automatic(run, shardings, row.own, row.common, word[place])
+            def shardings(own: Own = own) -> Any:
+                return jax.tree.map(lambda x: sharding.like(x, x), (own.g, own.slots))
 
-        return [one(place, row) for place, row in enumerate(rows)]
+            out[place] = sharding.automatic(run, shardings, own, common, word[place])
+        return [out[place] for place in range(len(rows))]
 
 
 _NOTHING = Codec("nothing", "", "", None, None)

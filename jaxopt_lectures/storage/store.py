@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_lectures.core.checks import whole
+from jaxopt_lectures.core.checks import check_key, sizes
 from jaxopt_lectures.core.transformation import Transformation, check_transformation
 from jaxopt_lectures.storage.codecs import Codec, codec
 from jaxopt_lectures.storage.foreign import Sign, around, found_in, is_masked, known_nature
@@ -55,13 +55,10 @@ def store(
       ValueError: an unknown codec or slot; a slot of which it is not known whether it can be negative.
     """
     check_transformation(tx, "store's argument")
-    if key is not None and not isinstance(key, jax.Array):
-        raise TypeError(f"key must be a key of jax.random, got {type(key).__name__} {key!r}: jax.random.key({key!r})?")
+    check_key(key)
     if isinstance(codecs, Mapping) and not codecs:
         raise ValueError("no codec is given for any slot")
-    for name, size in (("block", block), ("min_size", min_size)):
-        if size is not None:
-            whole(name, size, 1)
+    sizes(block=block, min_size=min_size)
     named: Mapping[Any, str | Codec] = codecs if isinstance(codecs, Mapping) else {None: codecs}
     chosen = {name: codec(given) for name, given in named.items()}
     pattern = None if keep is None else re.compile(keep)

@@ -92,6 +92,11 @@ class Program:
         """Bytes that it takes while it runs, on each device; known once it has started."""
         return needed(self._compiled)
 
+    @property
+    def decomposes(self) -> bool:
+        """Whether it calls LAPACK; known once it has started."""
+        return "lapack_" in self._compiled.as_text()
+
     def put(self, states: list[TrainState]) -> TrainState:
         """The states of single lanes side by side; the last is repeated where there are too few."""
         return jax.device_put(stacked(filled(states, self.lanes)), self._apart)

@@ -41,7 +41,9 @@ def fastest(new: New, lanes: list[Lane], steps: int) -> tuple[Way, Program, dict
     device, share = devices[0], math.ceil(len(lanes) / len(devices))
 
     def small() -> bool:
-        return min(found.values()) / (len(lanes) * steps) < _SMALL
+        # side by side both branches of a `cond` are taken: decompositions at every step, not now and then
+        decomposing = any(program.decomposes for program in programs.values())
+        return decomposing or min(found.values()) / (len(lanes) * steps) < _SMALL
 
     for form, count in _candidates(device.platform, share, small):
         began = time.perf_counter()
