@@ -1,7 +1,7 @@
 """What a transformation does with each parameter, and what it keeps for it, as a table."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.paths import path_text
+from jaxopt_lectures.core.slots import Kept
 from jaxopt_lectures.core.transformation import Transformation, check_transformation
 from jaxopt_lectures.storage.foreign import leaves_of
 from jaxopt_lectures.wrappers.wrapped import foreign_name, treated
+
+Path = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,12 @@ def explain(tx: optax.GradientTransformation, params: Any) -> Explanation:
     check_transformation(tx, "explain's argument")
     state = jax.eval_shape(tx.init, params)
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    shapes = {path: jnp.shape(p) for path, p in leaves}
     kept = dict.fromkeys((path for path, _ in leaves), 0)
     shared = 0
     for path, leaf in leaves_of(state):
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(leaf))
-        owner = _owner(path, kept)
+        owner = _owner(path, leaf, shapes)
         if owner is None:
             shared += size
         else:
@@ -102,13 +106,18 @@ def explain(tx: optax.GradientTransformation, params: Any) -> Explanation:
     return Explanation(tuple(rows), shared, tuple(dict.fromkeys(_notes(tx, ""))))
 
 
-def _owner(path: tuple[Any, ...], kept: dict[tuple[Any, ...], int]) -> tuple[Any, ...] | None:
-    """The parameter that a piece of state belongs to: the longest path that is found in its own."""
-    for length in range(len(path), 0, -1):
-        for start in range(len(path) - length, -1, -1):
-            if path[start : start + length] in kept:
-                return path[start : start + length]
-    return None
+def _owner(path: Path, leaf: Any, shapes: Mapping[Path, tuple[int, ...]]) -> Path | None:
+    """The parameter that a piece of state belongs to: its path stands in that of the piece, below all fields.
+
+    What follows are names of the parameter's own pieces, "left" and "right". Before it a field may have numbers and
+    names. A parameter that is the whole tree has no path: its pieces are of its shape, or have names of their own.
+    """
+    if () in shapes:
+        own = isinstance(leaf, Kept) or jnp.shape(leaf) == shapes[()]
+        return () if own or (isinstance(path[-1], jax.tree_util.DictKey) and leaf.ndim) else None
+    ends = [(path[start:end], path[end:]) for start in range(len(path)) for end in range(start + 1, len(path) + 1)]
+    field = jax.tree_util.GetAttrKey
+    return next((own for own, rest in ends if own in shapes and not any(isinstance(key, field) for key in rest)), None)
 
 
 def _notes(tx: Any, place: str) -> Iterator[str]:

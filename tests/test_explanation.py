@@ -56,6 +56,47 @@ def test_abstract_parameters():
     assert jol.explain(jol.adam(0.1), shapes) == jol.explain(jol.adam(0.1), W)
 
 
+def test_a_single_array():
+    """All that is kept like it is its own; counts are not."""
+    w = jnp.ones((16, 8))
+    for tx, own in (
+        (jol.adam(0.1), 8 * 128),
+        (jol.soap(0.1), 8 * 128 + 8 * (256 + 64)),
+        (jol.store(jol.adam(0.1), "int8", min_size=1), None),
+        (optax.adam(0.1), 8 * 128),
+    ):
+        found, state = jol.explain(tx, w), tx.init(w)
+        small = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if not leaf.ndim)
+        assert found.shared_bytes == small
+        assert found.rows[0].state_bytes == nbytes(state) - small == (own or found.rows[0].state_bytes)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_of_parameters(kind):
+    """The numbers of parts of chains are not those of parameters."""
+    w = kind([jnp.ones((16, 8)), jnp.ones(8), jnp.ones(3)])
+    parts = {"0": jol.soap(0.1), "1": jol.average(jol.adam(0.1)), ".*": None}
+    for tx in (jol.by_path(parts), jol.chain(jol.clip(1.0), jol.clip_by_global_norm(1.0), jol.by_path(parts))):
+        found = jol.explain(tx, w)
+        # factors and bases of both sides, two means, and a number
+        assert [row.state_bytes for row in found.rows] == [8 * (256 + 64) + 8 * 128 + 4, 3 * 32, 0]
+        assert found.state_bytes == nbytes(tx.init(w))
+
+
+def test_pieces_that_are_called_like_parameters():
+    w = {"w": jnp.ones((16, 8)), "left": jnp.ones((4, 4))}
+    rows = {row.path: row.state_bytes for row in jol.explain(jol.soap(0.1), w).rows}
+    assert rows == {"w": 8 * (256 + 64) + 8 * 128 + 4, "left": 8 * 32 + 8 * 16 + 4}
+
+
+def test_stored_matrices():
+    """What is done with the parameter, and that it is stored, also behind live hyper-parameters."""
+    w = {"w": jnp.ones((16, 8)), "b": jnp.ones(8)}
+    for tx in (jol.soap(0.1), jol.with_hyperparams(jol.soap)(0.1)):
+        words = [row.treatment for row in jol.explain(jol.store(tx, "int8", min_size=1), w).rows]
+        assert words == ["store(adam, 'int8')", "store(soap on 16 x 8, 'int8')"]
+
+
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_bytes_of_every_card(card):
     w = {"a": jnp.ones((8, 4)), "b": jnp.ones(3)}

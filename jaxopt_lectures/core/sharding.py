@@ -16,19 +16,21 @@ def shard_shape(p: Any) -> tuple[int, ...] | None:
 
 
 def like(x: Any, p: Any) -> Any:
-    """The sharding of `p` for an array with as many axes; an axis that its devices do not divide is not sharded.
-
-    An array with other axes is on all devices.
-    """
+    """The sharding of `p` for an array with as many axes; an axis that its devices do not divide is not sharded."""
     sharding = _explicit(p)
     if sharding is None or x is None:
         return None
-    if x.ndim != p.ndim:
-        return NamedSharding(sharding.mesh, PartitionSpec())
     axes = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     parts = [size // part for size, part in zip(p.shape, sharding.shard_shape(p.shape), strict=True)]
     kept = [axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts, strict=True)]
     return NamedSharding(sharding.mesh, PartitionSpec(*kept))
+
+
+def as_they_lie(arrays: Any, p: Any) -> Any:
+    """The shardings that arrays have; on all devices of `p`, for one that is of no explicit mesh."""
+    of = _explicit(p)
+    everywhere = None if of is None else NamedSharding(of.mesh, PartitionSpec())
+    return jax.tree.map(lambda x: _explicit(x) or everywhere, arrays)
 
 
 def automatic(function: Callable[..., Any], shardings: Callable[[], Any], *operands: Any) -> Any:

@@ -39,8 +39,7 @@ def anywhere(step: Step, formula: Any, owns: tuple[Own, ...], common: Any) -> Se
     """The step on arrays of one kind, also of explicit meshes: what comes out lies where what went in lay."""
 
     def shardings() -> Any:
-        like = functools.partial(jax.tree.map, lambda x: sharding.like(x, x))
-        return [(like(own.g), like(own.slots)) for own in owns]
+        return [sharding.as_they_lie((own.g, own.slots), own.g) for own in owns]
 
     run = functools.partial(_stacked, step, formula)
     found: Sequence[Any] = sharding.automatic(run, shardings, owns, common)

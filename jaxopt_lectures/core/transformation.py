@@ -10,7 +10,11 @@ import optax
 
 from jaxopt_lectures.core.checks import Hyper
 from jaxopt_lectures.core.keeping import Keeping
+from jaxopt_lectures.core.paths import path_text, paths_of
 from jaxopt_lectures.core.slots import Couples, Kept, Slot
+
+ORDER: tuple[Couples, ...] = ("element", "matrix", "array", "tree")
+"""How far elements see each other, from the nearest."""
 
 
 class Transformation(optax.GradientTransformationExtraArgs):
@@ -90,9 +94,16 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
     for index, part in enumerate(transformations):
         check_transformation(part, f"argument {index + 1} of chain")
     joined = optax.with_extra_args_support(optax.chain(*transformations) if transformations else optax.identity())
+    couples = couples_of(*transformations)
     return Transformation(
-        joined.init, joined.update, couples=_widest(transformations), parts=transformations, again=chain, title="chain"
+        joined.init, joined.update, couples=couples, parts=transformations, again=chain, title="chain"
     )
+
+
+def couples_of(*parts: Any, least: Couples = "element") -> Couples:
+    """Which elements see each other in any of the parts, and `least` at the least."""
+    found: list[Any] = [least, *(getattr(part, "couples", "tree") for part in parts)]
+    return max(found, key=ORDER.index)
 
 
 def check_transformation(value: Any, what: str) -> None:
@@ -128,24 +139,25 @@ def _asked(state: Any, question: str, params: Any) -> Any:
 
 
 def along(function: Callable[..., Any], params: Any, slot: Any) -> Any:
-    """`function(p, s)` for each parameter and its slot; what a mask took out of the slot stays as it is."""
+    """`function(p, s)` for each parameter and its slot; a parameter without one stays as it is.
+
+    Raises:
+      ValueError: a slot of which there is no parameter.
+    """
 
     def one(p: Any, s: Any) -> Any:
         return function(jnp.asarray(p), s.whole(jnp.shape(p)) if isinstance(s, Kept) else s)
 
+    def fits(p: Any, s: Any) -> bool:
+        return isinstance(s, Kept) or jnp.shape(s) == jnp.shape(p)
+
     leaves, treedef = jax.tree.flatten(params)
-    slots = jax.tree.leaves(slot, is_leaf=lambda node: isinstance(node, Kept))
-    if len(slots) == len(leaves):  # pairing by order does not mind that a library boxed the leaves of one tree
-        return treedef.unflatten(list(map(one, leaves, slots)))
-    masked = optax.MaskedNode
-    return jax.tree.map(
-        lambda s, p: p if isinstance(s, masked) else one(p, s),
-        slot,
-        params,
-        is_leaf=lambda node: isinstance(node, (masked, Kept)),
-    )
-
-
-def _widest(parts: tuple[optax.GradientTransformation, ...]) -> Couples:
-    order: list[Couples] = ["element", "matrix", "array", "tree"]
-    return max((getattr(part, "couples", "tree") for part in parts), key=order.index, default="element")
+    slots = jax.tree_util.tree_leaves_with_path(slot, is_leaf=lambda node: isinstance(node, Kept))
+    if len(slots) == len(leaves) and all(fits(p, s) for p, (_, s) in zip(leaves, slots, strict=True)):
+        return treedef.unflatten([one(p, s) for p, (_, s) in zip(leaves, slots, strict=True)])
+    owned, paths = {path_text(path): s for path, s in slots}, paths_of(params)  # a library boxes leaves of either tree
+    strange = sorted(set(owned) - set(paths))
+    if strange:
+        raise ValueError(f"the state is not of these parameters, {', '.join(paths[:8])}: it has {strange[0]!r}")
+    pairs = zip(leaves, paths, strict=True)
+    return treedef.unflatten([one(p, owned[path]) if path in owned else p for p, path in pairs])

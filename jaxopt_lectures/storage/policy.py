@@ -140,7 +140,7 @@ class Policy:
             run = functools.partial(stepped, step, formula, elements, jax.device_count())
 
             def shardings(own: Own = own) -> Any:
-                return jax.tree.map(lambda x: sharding.like(x, x), (own.g, own.slots))
+                return sharding.as_they_lie((own.g, own.slots), own.g)
 
             out[place] = sharding.automatic(run, shardings, own, common, word[place])
         return [out[place] for place in range(len(rows))]

@@ -38,6 +38,7 @@ def store(
 
     Chains and wrappers of this library are entered: what is kept is the state of their parts. So are optax's
     transformations, whose state has arrays shaped like the parameters; they are decoded whole, ours in chunks.
+    Slots that are weights themselves, all of `schedule_free_sgd`, are not encoded.
 
     Args:
       tx: the transformation, ours or optax's.

@@ -1,7 +1,7 @@
 """Several gradients to a step: the batch that memory has no room for."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,8 @@ import optax
 from jaxopt_lectures.core.checks import same_shapes, same_structure, whole
 from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Signed
-from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.wrappers.wrapped import couples_of, either, wrapped
+from jaxopt_lectures.core.transformation import Transformation, couples_of
+from jaxopt_lectures.wrappers.wrapped import either, wrapped
 
 
 class AccumulateState(NamedTuple):
@@ -40,6 +40,10 @@ def accumulate(
     also where gradients are narrower. With batches of one size and a loss that is a mean over them, this is the step
     on the batch of all. Extra arguments (`value`) are those of the call that steps.
 
+    `value_fn` is of one batch, and the step is of all, so that a `tx` that asks it raises. SAM goes around:
+    `sam(accumulate(tx, every), rho)` climbs on each batch by its own gradient, and steps on the mean. A line search
+    wants the batch of all.
+
     With `every=1` it is `tx`, with its state, and no sum. Otherwise the sum takes 4 bytes a parameter.
 
     Args:
@@ -50,7 +54,8 @@ def accumulate(
 
     Raises:
       TypeError: `tx` is not a transformation, or `every` neither an integer nor a function.
-      ValueError: `every` is below 1; or, from `update`, gradients of another structure or shape than the parameters.
+      ValueError: `every` is below 1; or, from `update`, gradients of another structure or shape than the parameters, or
+        a `tx` that asks `value_fn`.
     """
     inner = wrapped(tx, "accumulate's argument")
     if not callable(every):
@@ -70,18 +75,24 @@ def accumulate(
         sums = same_structure(treedef, updates, state.total, "sum")
         same_shapes(updates, gradients, sums, "the sum")
         first, added = state.mini_step == 0, state.mini_step + 1
+        if extra.get("value_fn") is not None:
+            extra["value_fn"] = _of_one_batch
         totals = [jnp.where(first, 0, s) + g.astype(s.dtype) for g, s in zip(gradients, sums, strict=True)]
 
-        def step() -> Any:
+        def step(dtypes: Sequence[Any]) -> Any:
             wide = [s / added.astype(s.dtype) if average else s for s in totals]
-            meant = treedef.unflatten([s.astype(g.dtype) for s, g in zip(wide, gradients, strict=True)])
-            return inner.update(meant, state.inner_state, params, **extra)
+            meant = [s.astype(d) for s, d in zip(wide, dtypes, strict=True)]
+            return inner.update(treedef.unflatten(meant), state.inner_state, params, **extra)
 
         wanted = every(state.gradient_step) if callable(every) else every
         ready = added >= jnp.asarray(wanted).astype(jnp.int32)
-        kinds, _ = jax.eval_shape(step)
+        narrow = [g.dtype for g in gradients]
+        kinds, _ = jax.eval_shape(lambda: step(narrow))
+        given = zip(narrow, sums, jax.tree.leaves(kinds), strict=True)
+        # what gives float32 updates to narrower gradients (`widened`) steps in float32, and sees the mean in it
+        dtypes = [s.dtype if kind.dtype == s.dtype else dtype for dtype, s, kind in given]
         nothing = jax.tree.map(lambda g, kind: jnp.zeros_like(g, dtype=kind.dtype), updates, kinds)
-        new_updates, new_inner = either(ready, step, (nothing, state.inner_state))
+        new_updates, new_inner = either(ready, lambda: step(dtypes), (nothing, state.inner_state))
         return new_updates, AccumulateState(
             jnp.where(ready, 0, added),
             jnp.where(ready, optax.safe_increment(state.gradient_step), state.gradient_step),
@@ -90,3 +101,12 @@ def accumulate(
         )
 
     return Transformation(init, update, couples=couples_of(tx), parts=(tx,), again=again, title="accumulate")
+
+
+def _of_one_batch(*args: Any, **kwargs: Any) -> Any:
+    """What stands in the place of `value_fn`."""
+    del args, kwargs
+    raise ValueError(
+        "accumulate steps on the mean of several batches, of which value_fn knows the last only: put what asks it "
+        "around, sam(accumulate(tx, every)); a line search wants the batch of all"
+    )

@@ -20,9 +20,9 @@ from jaxopt_lectures.core.checks import HyperLike, interval, whole
 from jaxopt_lectures.core.given import value_at
 from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Signed
-from jaxopt_lectures.core.transformation import Transformation, along, eval_params
+from jaxopt_lectures.core.transformation import Transformation, along, couples_of, eval_params
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates
-from jaxopt_lectures.wrappers.wrapped import couples_of, needed, unboxed, wrapped
+from jaxopt_lectures.wrappers.wrapped import needed, unboxed, wrapped
 
 Kind = Literal["ema", "polyak", "swa"]
 
@@ -97,7 +97,8 @@ def average(
             share = 1.0
             if kind == "ema":
                 now = value_at(hyper, state.averaged)
-                share = jnp.asarray(1 - now, jnp.float32)
+                # 0.99999999 is 1 in float32: nothing would count, and the first mean be 0/0
+                share = jnp.maximum(jnp.asarray(1 - now, jnp.float32), jnp.finfo(jnp.float32).epsneg)
             weight = state.weight + share * (1 - state.weight)  # 1 - decay^n
             rate = share / (weight if kind == "ema" else averaged.astype(jnp.float32))
             after = eval_params(new_inner, apply_updates(params, updates))

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,8 @@ import optax
 
 from jaxopt_lectures.core.checks import same_structure
 from jaxopt_lectures.core.paths import paths_of
-from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.wrappers.wrapped import couples_of, treated, wrapped
+from jaxopt_lectures.core.transformation import Transformation, couples_of, gradient_point
+from jaxopt_lectures.wrappers.wrapped import treated, wrapped
 
 SHOWN = 8
 """How many parameters a message lists."""
@@ -34,7 +34,8 @@ def by_path(parts: Mapping[str, optax.GradientTransformation | None]) -> Transfo
     other, and the first that is found decides. None freezes: updates of 0, and no state at all.
 
     A part sees its own parameters only. What couples parameters, the norm of `clip_by_global_norm` above all, couples
-    those of its part: to clip by the norm of all gradients, put the clip before, `chain(clip, by_path(...))`.
+    those of its part: to clip by the norm of all gradients, put the clip before, `chain(clip, by_path(...))`. The
+    `value_fn` of a part is a function of its own parameters, with the others where their gradients were taken.
 
     Args:
       parts: the transformations, ours or optax's, or None, by regular expression.
@@ -69,6 +70,18 @@ def _joined(patterns: list[re.Pattern[str]], given: list[Any]) -> Transformation
         rows = zip(leaves, owners(treedef), strict=True)
         return treedef.unflatten([x if owner == index else optax.MaskedNode() for x, owner in rows])
 
+    def of_own(value_fn: Callable[..., Any], params: Any, index: int) -> Callable[..., Any]:
+        """The function of the parameters as one of those of a part."""
+        leaves, treedef = jax.tree.flatten(params)
+
+        @functools.wraps(value_fn)
+        def value(own: Any, *args: Any, **kwargs: Any) -> Any:
+            mine = iter(jax.tree.leaves(own))
+            rows = zip(leaves, owners(treedef), strict=True)
+            return value_fn(treedef.unflatten([next(mine) if k == index else p for p, k in rows]), *args, **kwargs)
+
+        return value
+
     def init(params: Any) -> ByPathState:
         owners(jax.tree.structure(params))  # raises where the paths are wrong
         return ByPathState(tuple(() if tx is None else tx.init(masked(params, k)) for k, tx in enumerate(inner)))
@@ -83,6 +96,8 @@ def _joined(patterns: list[re.Pattern[str]], given: list[Any]) -> Transformation
             if tx is None:
                 continue
             seen = {k: masked(x, index) if jax.tree.structure(x) == treedef else x for k, x in extra.items()}
+            if params is not None and extra.get("value_fn") is not None:
+                seen["value_fn"] = of_own(extra["value_fn"], gradient_point(state, params), index)
             new, states[index] = tx.update(
                 masked(updates, index), states[index], None if params is None else masked(params, index), **seen
             )

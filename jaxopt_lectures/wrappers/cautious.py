@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxopt_lectures.core.slots import Couples
-from jaxopt_lectures.core.transformation import Transformation, check_transformation
+from jaxopt_lectures.core.transformation import Transformation, check_transformation, couples_of
 from jaxopt_lectures.optimizers.cautious import agreeing
 
 
@@ -36,5 +35,5 @@ def cautious(tx: optax.GradientTransformation) -> Transformation:
         steps, state = inner.update(updates, state, params, **extra)
         return jax.tree.map(lambda u, g: agreeing(u, g).astype(u.dtype), steps, updates), state
 
-    couples: Couples = "tree" if getattr(tx, "couples", "tree") == "tree" else "array"
+    couples = couples_of(tx, least="array")
     return Transformation(inner.init, update, couples=couples, parts=(tx,), again=cautious, title="cautious")

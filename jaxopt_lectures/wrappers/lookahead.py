@@ -19,9 +19,9 @@ from jaxopt_lectures.core.checks import HyperLike, interval, whole
 from jaxopt_lectures.core.given import value_at
 from jaxopt_lectures.core.numbers import arithmetic_dtype
 from jaxopt_lectures.core.slots import Signed
-from jaxopt_lectures.core.transformation import Transformation, along
+from jaxopt_lectures.core.transformation import Transformation, along, couples_of
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates
-from jaxopt_lectures.wrappers.wrapped import couples_of, needed, wrapped
+from jaxopt_lectures.wrappers.wrapped import needed, wrapped
 
 
 class LookaheadState(NamedTuple):

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.numbers import arithmetic_dtype
-from jaxopt_lectures.core.slots import Couples, Signed
-from jaxopt_lectures.core.transformation import Transformation, check_transformation
+from jaxopt_lectures.core.slots import Signed
+from jaxopt_lectures.core.transformation import Transformation, couples_of
 from jaxopt_lectures.storage.codes import everywhere
 from jaxopt_lectures.storage.rounding import bits, narrowed, nearest, words
+from jaxopt_lectures.wrappers.wrapped import needed, wrapped
 
 
 class RoundStochasticState(NamedTuple):
@@ -60,14 +61,14 @@ def round_stochastic(tx: optax.GradientTransformation, key: jax.Array | None = N
         return RoundStochasticState(jnp.zeros((), jnp.int32), inner.init(params))
 
     def update(updates: Any, state: RoundStochasticState, params: Any = None, **extra: Any) -> Any:
-        _needed(params, "round_stochastic")
+        needed(params, "round_stochastic")
         updates, new = inner.update(updates, state.inner_state, params, **extra)
         word = words(key, state.count, (len(jax.tree.leaves(params)),))
         after = _summed(params, updates, word)
         return _differences(params, after, updates), RoundStochasticState(optax.safe_increment(state.count), new)
 
     again = functools.partial(round_stochastic, key=key)
-    return Transformation(init, update, couples=_couples(tx), parts=(tx,), again=again, title="round_stochastic")
+    return Transformation(init, update, couples=couples_of(tx), parts=(tx,), again=again, title="round_stochastic")
 
 
 def compensate(tx: optax.GradientTransformation) -> Transformation:
@@ -90,14 +91,14 @@ def compensate(tx: optax.GradientTransformation) -> Transformation:
         return CompensateState(jax.tree.map(_nothing, params), inner.init(params))
 
     def update(updates: Any, state: CompensateState, params: Any = None, **extra: Any) -> Any:
-        _needed(params, "compensate")
+        needed(params, "compensate")
         updates, new = inner.update(updates, state.inner_state, params, **extra)
         owed = jax.tree.map(lambda u, c: u.astype(_wide(u, c)) + c.astype(_wide(u, c)), updates, state.remainder)
         after = _summed(params, owed, None)
         remainder = jax.tree.map(_remainder, params, owed, after)
         return _differences(params, after, updates), CompensateState(remainder, new)
 
-    return Transformation(init, update, couples=_couples(tx), parts=(tx,), again=compensate, title="compensate")
+    return Transformation(init, update, couples=couples_of(tx), parts=(tx,), again=compensate, title="compensate")
 
 
 def apply_updates(
@@ -171,13 +172,8 @@ def _wide(*arrays: jax.Array) -> Any:
     return arithmetic_dtype(*[a.dtype for a in arrays])
 
 
-def _needed(params: Any, what: str) -> None:
-    if params is None:
-        raise ValueError(f"{what} reads the parameters: call update(gradients, state, params)")
-
-
 def _in_float32(tx: Any, what: str) -> optax.GradientTransformationExtraArgs:
-    check_transformation(tx, f"{what}'s argument")
+    wrapped(tx, f"{what}'s argument")
     return optax.with_extra_args_support(widened(tx))
 
 
@@ -201,7 +197,3 @@ def _seeing_float32(tx: optax.GradientTransformation) -> optax.GradientTransform
         return inner.update(seen(updates), state, seen(params), **extra)
 
     return optax.GradientTransformationExtraArgs(lambda params: inner.init(seen(params)), update)
-
-
-def _couples(tx: Any) -> Couples:
-    return getattr(tx, "couples", "tree")

@@ -12,8 +12,8 @@ import optax
 from jaxopt_lectures import clipping
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.core.numbers import quotient
-from jaxopt_lectures.core.transformation import Transformation, chain
-from jaxopt_lectures.wrappers.wrapped import couples_of, either, needed, wrapped
+from jaxopt_lectures.core.transformation import Transformation, chain, couples_of
+from jaxopt_lectures.wrappers.wrapped import either, needed, wrapped
 
 MEASURES = (
     "grad_norm",

@@ -45,6 +45,9 @@ def sam(tx: optax.GradientTransformation, rho: Number = 0.05, adaptive: bool = F
     a function of the parameters whose value is the loss on the batch of g, `tx.update(g, state, w, value_fn=loss)`.
     `jol.fit`, `jol.make_step` and sweeps pass it. The state is that of `tx`.
 
+    Where a batch comes in pieces, SAM goes around: `sam(accumulate(tx, every))` climbs on each piece by itself, which
+    the paper calls m-sharpness. Inside `by_path`, a part climbs by its own parameters and the norm of their gradients.
+
     bfloat16 parameters round most of `rho g / |g|` away: keep them in float32 and compute in bfloat16.
 
     Args:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,9 +15,9 @@ from jaxopt_lectures.core.checks import Hyper
 from jaxopt_lectures.core.given import value_at
 from jaxopt_lectures.core.keeping import Keeping
 from jaxopt_lectures.core.numbers import arithmetic_dtype
-from jaxopt_lectures.core.transformation import Transformation
+from jaxopt_lectures.core.transformation import Transformation, couples_of
 from jaxopt_lectures.wrappers.hyperparams import Declared, HyperparamsState
-from jaxopt_lectures.wrappers.wrapped import couples_of, treated, wrapped
+from jaxopt_lectures.wrappers.wrapped import treated, wrapped
 
 
 def with_hyperparams(
@@ -48,7 +49,7 @@ def with_hyperparams(
         raise TypeError(
             f"with_hyperparams takes the factory, not what it made, with_hyperparams(f)(1e-3); got {factory!r}"
         )
-    signature = inspect.signature(factory)
+    signature = _signature(factory)
     kept_out = {static} if isinstance(static, str) else set(static)
     open_ended = any(a.kind is a.VAR_KEYWORD for a in signature.parameters.values())
     unknown = sorted(kept_out - set(signature.parameters))
@@ -65,7 +66,9 @@ def with_hyperparams(
         found = {
             name: value
             for name, value in _by_name(bound).items()
-            if name not in kept_out and (name in declares or _lives(signature.parameters.get(name), value))
+            if value is not None
+            and name not in kept_out
+            and (name in declares or _lives(signature.parameters.get(name), value))
         }
         return _live(functools.partial(_built, factory, bound), found, declares)
 
@@ -149,10 +152,24 @@ def _lives(argument: inspect.Parameter | None, value: Any) -> bool:
     if isinstance(value, bool):
         return False
     if isinstance(value, (int, np.integer)):
-        return argument is None or not (isinstance(argument.default, int) or argument.annotation in (int, "int"))
+        return argument is None or not (isinstance(argument.default, int) or _is_size(argument.annotation))
     if isinstance(value, (float, np.ndarray, np.generic, jax.Array)):
         return _is_number(jnp.shape(value), jnp.result_type(value))
     return callable(value) and not isinstance(value, (type, optax.GradientTransformation)) and _is_schedule(value)
+
+
+def _is_size(annotation: Any) -> bool:
+    """Whether an annotation takes integers and no other numbers: `int`, `int | None`."""
+    kinds = typing.get_args(annotation) or (annotation,)
+    return int in kinds and float not in kinds
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Its arguments, with annotations that are text read where they can be."""
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except Exception:  # names that are not there at run time
+        return inspect.signature(factory)
 
 
 def _is_schedule(value: Callable[..., Any]) -> bool:

@@ -6,23 +6,14 @@ from typing import Any
 import jax
 import optax
 
-from jaxopt_lectures.core.slots import Couples
+from jaxopt_lectures.core import sharding
 from jaxopt_lectures.core.transformation import Transformation, check_transformation
-
-ORDER: tuple[Couples, ...] = ("element", "matrix", "array", "tree")
-"""How far elements see each other, from the nearest."""
 
 
 def wrapped(tx: Any, what: str) -> optax.GradientTransformationExtraArgs:
     """The transformation with an `update` that takes any extra argument; raises TypeError if it is none."""
     check_transformation(tx, what)
     return optax.with_extra_args_support(tx)
-
-
-def couples_of(*parts: Any, least: Couples = "element") -> Couples:
-    """Which elements see each other in any of the parts, and `least` at the least."""
-    found: list[Any] = [least, *(getattr(part, "couples", "tree") for part in parts)]
-    return max(found, key=ORDER.index)
 
 
 def needed(params: Any, what: str) -> None:
@@ -45,7 +36,8 @@ def either(flag: Any, step: Callable[[], Any], otherwise: Any) -> Any:
     found = jax.eval_shape(step)
 
     def typed(tree: Any, other: Any) -> Any:
-        return jax.tree.map(lambda x, y, old: _varying(x.astype(old.dtype), y), tree, other, otherwise)
+        cast = jax.tree.map(lambda x, old: x.astype(old.dtype), tree, otherwise)
+        return sharding.alike(cast, jax.tree.map(jax.typeof, other))
 
     return jax.lax.cond(flag, lambda: typed(step(), otherwise), lambda: typed(otherwise, found))
 
@@ -60,11 +52,12 @@ def treated(tx: Any, path: str, p: Any) -> str:
     """
     if not isinstance(tx, Transformation):
         return foreign_name(tx)
-    if tx.treatment is not None:
-        return tx.treatment(path, p)
+    told = tx.treatment(path, p) if tx.treatment is not None else None
     if tx.rule is not None:
-        name = tx.rule.__name__.removesuffix("_rule")
+        name = told or tx.rule.__name__.removesuffix("_rule")
         return f"store({name}, {tx.keeping})" if tx.keeping else name
+    if told is not None:
+        return told
     parts = [treated(part, path, p) for part in tx.parts]
     return " -> ".join(parts) or "nothing" if tx.title == "chain" else f"{tx.title}({', '.join(parts)})"
 
@@ -75,14 +68,3 @@ def foreign_name(tx: optax.GradientTransformation) -> str:
     maker, inside, _ = getattr(update, "__qualname__", "").partition(".")
     library = getattr(update, "__module__", "").partition(".")[0]
     return f"{library}.{maker}" if inside and maker != "with_extra_args_support" else "a transformation"
-
-
-def _varying(x: Any, other: Any) -> Any:
-    """`x`, varying over the axes of `shard_map` over which `other` varies."""
-    missing = tuple(sorted(_axes(jax.typeof(other)) - _axes(jax.typeof(x))))
-    return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-
-def _axes(kind: Any) -> frozenset[Any]:
-    axes = getattr(kind, "manual_axis_type", None)
-    return frozenset(getattr(axes, "varying", ()) or getattr(kind, "vma", None) or ())

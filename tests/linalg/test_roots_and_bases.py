@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lectures.linalg.bases import eigenbasis, followed, guarded, sometimes
+from jaxopt_lectures.linalg.lapack import eigh, qr
 from jaxopt_lectures.linalg.roots import inverse_root
 
 
@@ -57,6 +58,25 @@ def test_what_is_not_finite_is_not_taken():
 @pytest.mark.parametrize("now", [True, False])
 def test_sometimes(now):
     old = jnp.zeros(2)
-    new, failed = jax.jit(lambda now: sometimes(now, lambda: (old + 1, jnp.float32(1)), old))(now)
+    new, failed = jax.jit(lambda now: sometimes(now, lambda: (jnp.ones(2), jnp.float32(1)), old))(now)
     np.testing.assert_array_equal(new, [now, now])
-    assert failed == now
+    assert bool(failed) == now
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6), (2, 3, 6, 6)])
+def test_stacks_are_their_matrices(shape):
+    """Also the stacks that vmap makes. (jaxlib's own batches may hang on CPU, two at once.)"""
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    x = jnp.asarray(x @ x.swapaxes(-1, -2))
+    values, vectors = jax.jit(eigh)(x)
+    mapped = jax.jit(jax.vmap(eigh))(x)[0]
+    for index in np.ndindex(shape[:-2]):
+        np.testing.assert_allclose(values[index], np.linalg.eigvalsh(x[index]), rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(values[index], mapped[index])
+    np.testing.assert_allclose(vectors @ (values[..., None] * vectors.mT), x, atol=1e-4)
+    assert "while" in jax.jit(eigh).lower(x).compile().as_text(), "one after the other"
+
+
+def test_no_derivative():
+    x = jnp.eye(3)
+    assert not np.any(jax.grad(lambda s: jnp.sum(eigh(s * x)[1]) + jnp.sum(qr(s * x)))(2.0))

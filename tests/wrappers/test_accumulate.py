@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxopt_lectures as jol
+from jaxopt_lectures.wrappers.sam import uphill
 from tests.conformance.cases import equal, same_type, standard
 
 W = {"a": jnp.float32([1.0, -2.0, 0.5]), "none": None, "b": jnp.bfloat16([1.0, 2.0])}
@@ -155,6 +156,53 @@ def test_narrow_weights_see_float32_steps():
     # a step of 1e-4 is 1/39 of 2^-8, the spacing below 1: about 26 of 1000 weights move
     moved = int((np.asarray(updates["w"]) != 0).sum())
     assert 5 <= moved <= 60
+
+
+@pytest.mark.parametrize("way", [jol.round_stochastic, jol.compensate])
+@pytest.mark.parametrize("inner", [jol.sgd, optax.sgd], ids=["jol", "optax"])
+def test_the_mean_is_not_rounded_inside(way, inner):
+    """The mean of 1 and 1 + 2^-7 has a digit more than bfloat16; a `tx` that steps in float32 sees it."""
+    w = {"w": jnp.zeros(3, jnp.bfloat16), "wide": jnp.zeros(3)}
+    tx = way(jol.accumulate(inner(1.0, momentum=0.9), 2))
+    state, first = tx.init(w), tx.init(w)
+    with standard():
+        for size in (1.0, 1 + 2.0**-7):
+            _, state = jax.jit(tx.update)(jax.tree.map(lambda p, size=size: jnp.full_like(p, size), w), state, w)
+    same_type(state, first)
+    traces = [leaf for leaf in jax.tree.leaves(state.inner_state.inner_state) if leaf.ndim]
+    assert len(traces) == 2
+    for trace in traces:
+        np.testing.assert_array_equal(np.abs(trace), 1 + 2.0**-8)
+
+
+def test_optax_keeps_its_narrow_state():
+    """In strict promotion too: what does not step in float32 is given the gradients' dtype."""
+    w = {"w": jnp.ones(3, jnp.bfloat16)}
+    for inner in (optax.trace(0.5), jol.chain(jol.sgd(1.0), optax.trace(0.5))):
+        tx = jol.accumulate(inner, 2)
+        (_, _), (updates, state) = walked(tx, [w, w], w)
+        assert updates["w"].dtype == jnp.bfloat16
+        same_type(state, tx.init(w))
+
+
+def loss(w, x):
+    return jnp.sum((w["w"] - x) ** 4)
+
+
+def test_value_fn_is_of_one_batch():
+    """What asks for it raises inside, and goes around: SAM on each batch, the step on the mean."""
+    w, batches = {"w": jnp.float32([1.0, -2.0])}, jnp.float32([[0.0, 1.0], [2.0, 3.0]])
+    for inner in (jol.sam(jol.sgd(0.1)), jol.chain(jol.clip(1.0), jol.lbfgs())):
+        tx = jol.accumulate(inner, 2)
+        with pytest.raises(ValueError, match=r"value_fn knows the last only.*around, sam\(accumulate"):
+            tx.update(w, tx.init(w), w, value=1.0, grad=w, value_fn=lambda w: loss(w, batches[0]))
+    tx, second = jol.sam(jol.accumulate(jol.sgd(0.1), 2), 0.2), []
+    state = tx.init(w)
+    for x in batches:
+        g = jax.grad(loss)(w, x)
+        updates, state = tx.update(g, state, w, value_fn=lambda w, x=x: loss(w, x))
+        second.append(jax.grad(loss)(uphill(w, g, 0.2), x)["w"])
+    np.testing.assert_allclose(updates["w"], -0.1 * (second[0] + second[1]) / 2, rtol=1e-5)
 
 
 def test_donated_and_vmapped():

@@ -83,6 +83,16 @@ def test_a_schedule_of_the_decay():
     np.testing.assert_allclose(ema[-1][1].mean["a"], polyak[-1][1].mean["a"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [lambda n: jnp.where(n < 2, 1.0, 0.5), jnp.float32(0.99999999), lambda n: 1.5])
+def test_a_decay_that_rounds_to_1(decay):
+    """In float32 0.99999999 is 1: as near below as there is, the uniform mean at first, and never 0/0."""
+    path = walked(jol.average(jol.sgd(0.1), decay=decay), 3)
+    seen = [np.asarray(params["a"], np.float64) for params, _ in path]
+    np.testing.assert_allclose(path[0][1].mean["a"], seen[0], rtol=1e-6)
+    np.testing.assert_allclose(path[1][1].mean["a"], (seen[0] + seen[1]) / 2, rtol=1e-5)
+    assert np.isfinite(path[2][1].mean["a"]).all()
+
+
 @pytest.mark.parametrize("kind", ["ema", "polyak", "swa"])
 def test_updates_are_those_of_the_inner(kind):
     bare, averaged = walked(jol.adam(0.1), 4), walked(jol.average(jol.adam(0.1), kind), 4)

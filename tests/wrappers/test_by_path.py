@@ -121,6 +121,89 @@ def test_extra_arguments():
     np.testing.assert_array_equal(u["a"], [4.0, 4.0])
 
 
+def coupled(w, scale=1.0):
+    """A loss in which each parameter bends the other's."""
+    return scale * jnp.sum((w["a"] * w["b"] - 1.0) ** 2) + jnp.sum(w["a"] ** 4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_value_fn_of_a_part(frozen):
+    """SAM and a line search in a part move its parameters only, the others stand still."""
+    w = {"a": jnp.float32([1.0, 2.0]), "b": jnp.float32([0.5, -1.0])}
+    other = None if frozen else jol.sgd(0.1)
+    for inner, steps in ((jol.sam(jol.sgd(0.1), 0.2), 3), (jol.lbfgs(), 2)):
+        tx = jol.by_path({"b": other, "a": inner})
+        state, alone, p = tx.init(w), inner.init({"a": w["a"]}), w
+        for _ in range(steps):
+            value, g = jax.value_and_grad(coupled)(p)
+            updates, state = tx.update(g, state, p, value=value, grad=g, value_fn=coupled)
+            own = {"a": g["a"]}
+            bare, alone = inner.update(
+                own, alone, {"a": p["a"]}, value=value, grad=own, value_fn=lambda x, p=p: coupled({**p, **x})
+            )
+            np.testing.assert_allclose(updates["a"], bare["a"], rtol=1e-5)
+            p = optax.apply_updates(p, updates)
+    search = jol.by_path({"b": None, "a": jol.lbfgs()})  # more arguments of value_fn go on to it
+    g = jax.grad(coupled)(w, 2.0)
+    own = {"value": coupled(w, 2.0), "grad": g, "value_fn": coupled, "scale": 2.0}
+    updates, _ = search.update(g, search.init(w), w, **own)
+    assert coupled(optax.apply_updates(w, updates), 2.0) < coupled(w, 2.0)
+
+
+def test_value_fn_where_the_others_look_ahead():
+    """They stand where their gradients were taken."""
+    w = {"a": jnp.float32([1.0, 2.0]), "b": jnp.float32([0.5, -1.0])}
+    tx = jol.by_path({"a": jol.sam(jol.sgd(0.1), 0.0), "b": jol.nesterov(0.1, 0.8, lookahead=True)})
+    state = tx.init(w)
+    for _ in range(2):
+        g = jax.grad(coupled)(jol.gradient_point(state, w))
+        updates, state = tx.update(g, state, w, value_fn=coupled)
+        np.testing.assert_allclose(updates["a"], -0.1 * g["a"], rtol=1e-5)
+        w = optax.apply_updates(w, updates)
+
+
+def test_evaluated_in_nnx():
+    """An average of some parameters only, through `nnx.Optimizer`; the others are evaluated as they are."""
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    tx = jol.by_path({"bias": None, "kernel": jol.average(jol.sgd(0.1), "polyak")})
+    optimizer, seen = nnx.Optimizer(model, tx, wrt=nnx.Param), []
+    for _ in range(3):
+        optimizer.update(model, nnx.grad(lambda model: jnp.sum((model(jnp.ones((4, 3))) - 1.0) ** 2))(model))
+        seen.append(np.array(model.kernel[...]))
+    params = nnx.state(model, nnx.Param)
+    for asked in (
+        jol.eval_params(optimizer.opt_state, params),
+        jol.eval_params(optimizer.opt_state, nnx.as_pure(params)),
+    ):
+        found = nnx.as_pure(asked)
+        np.testing.assert_allclose(found["kernel"], np.mean(seen, axis=0), rtol=1e-5)
+        np.testing.assert_array_equal(found["bias"], model.bias[...])
+
+
+def test_evaluated_when_stored():
+    """Of an encoded slot of one of two parameters; other parameters than the state's are refused."""
+    w = {"a": jnp.ones((8, 64)), "b": jnp.ones(2)}
+    tx = jol.by_path({"a": jol.store(jol.nesterov(0.1, 0.8), "int8", min_size=1), "b": None})
+    _, state = tx.update(w, tx.init(w), w)
+    asked = jol.eval_params(state, w)
+    bare = jol.nesterov(0.1, 0.8)
+    expected = jol.eval_params(bare.update({"a": w["a"]}, bare.init({"a": w["a"]}))[1], {"a": w["a"]})
+    np.testing.assert_allclose(asked["a"], expected["a"], rtol=0.01)
+    equal(asked["b"], w["b"])
+    with pytest.raises(ValueError, match="not of these parameters, b, c: it has 'a'"):
+        jol.eval_params(state, {"c": w["a"], "b": w["b"]})
+
+
+def test_encoded_in_boxes_is_never_mixed_up():
+    """`nnx.Optimizer` takes what is encoded apart; two pieces are not two parameters."""
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    stored = jol.store(jol.nesterov(0.1, 0.8), "int8", min_size=1)
+    optimizer = nnx.Optimizer(model, jol.by_path({"bias": None, "kernel": stored}), wrt=nnx.Param)
+    optimizer.update(model, nnx.state(model, nnx.Param))
+    with pytest.raises(ValueError, match="kernel/value/codes"):
+        jol.eval_params(optimizer.opt_state, nnx.state(model, nnx.Param))
+
+
 def test_donated_in_a_scan_and_a_sweep():
     w = {"a": jnp.ones(2), "b": jnp.ones(2)}
 

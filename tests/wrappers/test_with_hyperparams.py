@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import jaxopt_lectures as jol
-from tests.conformance.cases import equal, same_type, standard
+from tests.conformance.cases import CARDS, equal, same_type, standard
 
 W = {"a": jnp.float32([1.0, -2.0, 0.5]), "none": None, "b": jnp.float32([1.0, 2.0])}
 G = {"a": jnp.float32([0.3, 1.0, -1.0]), "none": None, "b": jnp.float32([2.0, -1.0])}
@@ -103,6 +103,33 @@ def test_what_lives():
     assert "min_dim_size_to_factor" not in live(jol.with_hyperparams(optax.adafactor)(0.1))
     assert live(jol.with_hyperparams(optax.sgd)(1)) == ["learning_rate"]
     assert live(jol.with_hyperparams(optax.sgd)(0.1, nesterov=True, momentum=0.9)) == ["learning_rate", "momentum"]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_every_card_with_its_rate_alone(card):
+    """No default is taken for a number that is none: `adam_learning_rate=None` is no live one."""
+    tx = jol.with_hyperparams(card.factory)(1e-3)
+    found = jax.eval_shape(tx.init, {"w": jnp.ones((4, 2)), "b": jnp.ones(2)}).hyperparams
+    assert "learning_rate" in found
+    assert not {name for name in found if "frequency" in name or "size" in name or "dim" in name}
+
+
+@pytest.mark.parametrize("factory", [jol.soap, jol.psgd_kron])
+def test_sizes_that_may_be_none(factory):
+    """An annotation `int | None` makes a size of 4, as `int` does; `float | None` a number."""
+    w = {"w": jnp.ones((8, 4))}
+    tx, bare = jol.with_hyperparams(factory)(1e-3, block_size=4), factory(1e-3, block_size=4)
+    state, alone = tx.init(w), bare.init(w)
+    assert "block_size" not in state.hyperparams
+    for _ in range(2):
+        u, state = jax.jit(tx.update)(w, state, w)
+        v, alone = jax.jit(bare.update)(w, alone, w)
+    np.testing.assert_allclose(u["w"], v["w"], rtol=1e-5, atol=1e-8)
+
+    def made(rate: "float | None", size: "int | None" = None):
+        return jol.chain(jol.sgd(rate), optax.identity() if size is None else optax.scale(1.0 / size))
+
+    assert list(jol.with_hyperparams(made)(1, 2).init(w).hyperparams) == ["rate"]
 
 
 def test_keywords_of_the_factory():
