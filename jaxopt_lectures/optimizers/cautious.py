@@ -44,7 +44,7 @@ def cautious_adamw(
     weight_decay: HyperLike = 1e-4,
     mask: Any = None,
 ) -> Transformation:
-    """C-AdamW: AdamW whose step is 0 where it would not follow this step's gradient; arguments as in `adamw`.
+    """C-AdamW: AdamW, 0 where its step would not follow this gradient; arguments as in `adam` and `adamw`.
 
     What remains is divided by its share of the array's elements, 1/1000 at least. With `b1 = 0` nothing is ever left
     out but what has no gradient.

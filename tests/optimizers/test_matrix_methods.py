@@ -1,4 +1,4 @@
-"""Muon, SOAP, Shampoo and PSGD Kron against their oracles, torch and optax; which parameter is what; what goes wrong."""
+"""Muon, SOAP, Shampoo, PSGD Kron against oracles, torch and optax; which parameter is what; what goes wrong."""
 
 import jax
 import jax.numpy as jnp

@@ -83,7 +83,9 @@ def test_a_schedule_of_the_decay():
     np.testing.assert_allclose(ema[-1][1].mean["a"], polyak[-1][1].mean["a"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("decay", [lambda n: jnp.where(n < 2, 1.0, 0.5), jnp.float32(0.99999999), lambda n: 1.5])
+@pytest.mark.parametrize(
+    "decay", [lambda n: jnp.where(n < 2, 1.0, 0.5), lambda n: jnp.float32(0.99999999), lambda n: 1.5]
+)
 def test_a_decay_that_rounds_to_1(decay):
     """In float32 0.99999999 is 1: as near below as there is, the uniform mean at first, and never 0/0."""
     path = walked(jol.average(jol.sgd(0.1), decay=decay), 3)
