@@ -36,7 +36,7 @@ def test_every_formula_becomes_mathml(card, extension):
     assert mathml.startswith('<math display="block">')
     assert mathml.endswith("</math>")
     assert "munder" not in mathml, "an index stands beside its letter, with an accent too"
-    assert mathml.count('accent="true"') == len(re.findall(r"\\(?:hat|bar) ", card.latex))
+    assert mathml.count('accent="true"') == len(re.findall(r"\\(?:hat|bar|overline)\b", card.latex))
 
 
 @pytest.mark.parametrize("latex", [r"\nosuch x", r"\frac{a", r"a} + b", r"\begin{aligned} a", "", r"\left( a"])
