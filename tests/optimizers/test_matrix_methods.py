@@ -58,9 +58,9 @@ def test_fifty_steps(name, ours, truth, shape, dtype, bound, x64):
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16)])
 def test_muon_is_torchs(shape):
-    """torch computes in bfloat16, (outputs, inputs): 2e-3 of a step's length, here 50 steps of 0.02."""
+    """torch takes (outputs, inputs), and its products are in bfloat16: 4e-4 of a step of 0.02, five of them."""
     torch = pytest.importorskip("torch", reason="torch is a twin in tests only, installed by make test")
-    w, grads = np.random.default_rng(1).normal(size=shape).astype(np.float32), gradients(shape, steps=10)
+    w, grads = np.random.default_rng(1).normal(size=shape).astype(np.float32), gradients(shape, steps=5)
     for scale, name in (("original", "original"), ("match_rms_adamw", "match_rms_adamw")):
         p = torch.nn.Parameter(torch.tensor(w.T.copy()))
         twin = torch.optim.Muon([p], lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn=name)
@@ -70,8 +70,7 @@ def test_muon_is_torchs(shape):
         path, _ = run(
             jol.muon(0.02, scale=scale, weight_decay=0.1), {"w": jnp.asarray(w)}, [{"w": jnp.float32(g)} for g in grads]
         )
-        moved = np.linalg.norm(p.detach().numpy().T - w, 2)
-        assert np.linalg.norm(np.asarray(path[-1]["w"]) - p.detach().numpy().T, 2) <= 2e-2 * moved, scale
+        np.testing.assert_allclose(path[-1]["w"], p.detach().numpy().T, rtol=0, atol=2e-3, err_msg=scale)
 
 
 def test_muon_is_optaxs(x64):
