@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_lectures.core.keeping import Own
 from jaxopt_lectures.storage.chunks import chunks_for, stepped
 from jaxopt_lectures.storage.codecs import CODECS
 from jaxopt_lectures.storage.codes import encoded
@@ -14,9 +15,9 @@ SHAPES = [(1000,), (35,), (1024,), (257,), (6, 5), (3, 257), (16, 64), (2, 3, 40
 
 
 def step(formula, own, common):
-    (g, slots, p, _), (shared, h, t) = own, common
     """Something elementwise that reads all it is given."""
     del formula
+    (g, slots, p, _), (shared, h, t) = own, common
     fresh = {name: h * slot + (1 - h) * (g * g if name == "nu" else g) for name, slot in slots.items()}
     return -fresh["mu"] / (jnp.sqrt(fresh["nu"]) + 0.1) + shared["k"] * p - t * fresh["plain"], fresh
 
@@ -33,7 +34,7 @@ def test_whole(codec, shape):
         "nu": encoded(chosen.nonnegative, nu * nu, 16, word[1]),
         "plain": nu,
     }
-    row = g, slots, {"k": jnp.float32(0.5)}, p, jnp.float32(0.9), jnp.float32(2)
+    row = Own(g, slots, p, None), ({"k": jnp.float32(0.5)}, jnp.float32(0.9), jnp.float32(2))
     whole = stepped(step, None, 0, 1, *row, word)
     for elements in (32, 100):
         for devices in (1, 2):
