@@ -18,6 +18,7 @@ import optax
 
 import jaxopt_lectures as jol
 from benchmarks.harness import RESULTS, compared, in_turn, measured
+from benchmarks.steps import arrays, step
 from jaxopt_lectures import tasks
 from jaxopt_lectures.training.program import make_step, start
 
@@ -180,15 +181,9 @@ def probe_in_training(rounds=60):
 
 
 def _stepping(tx, shapes):
-    params = {name: jnp.full(shape, 0.5) for name, shape in shapes.items()}
-    gradients = jax.tree.map(lambda p: p * 1e-3, params)
-
-    def one(params, state, gradients):
-        updates, state = tx.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
-
+    params, gradients = arrays(shapes)
     held = [params, tx.init(params)]
-    run = jax.jit(one, donate_argnums=(0, 1)).lower(*held, gradients).compile()
+    run = step(tx).lower(*held, gradients).compile()
 
     def program():
         held[:] = run(*held, gradients)

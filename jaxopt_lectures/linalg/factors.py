@@ -23,12 +23,16 @@ def first_sides(longest: int | None, make: Callable[[int, Any], jax.Array]) -> B
         del options
         if matrix is None:
             return None
-        stack = () if matrix.count == 1 else (matrix.count, 1, 1)
-        lengths = {"left": matrix.rows, "right": matrix.columns}
-        short = {side: n for side, n in lengths.items() if longest is None or n <= longest}
-        return {side: jnp.tile(make(n, p.dtype), stack) for side, n in short.items()} or None
+        return on_sides(matrix, lambda n: make(n, p.dtype) if longest is None or n <= longest else None) or None
 
     return Begin(of)
+
+
+def on_sides(matrix: Matrix, make: Callable[[int], jax.Array | None]) -> Sides:
+    """`make(n)` for each side, as often as there are matrices in the stack; not there where it is None."""
+    stack = () if matrix.count == 1 else (matrix.count, 1, 1)
+    made = {"left": make(matrix.rows), "right": make(matrix.columns)}
+    return {side: jnp.tile(x, stack) for side, x in made.items() if x is not None}
 
 
 def averaged(factors: Sides, gradient: jax.Array, kept: Any, added: Any) -> Sides:

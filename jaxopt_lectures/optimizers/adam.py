@@ -90,7 +90,7 @@ def adam(
     Raises:
       ValueError: a number outside its range.
     """
-    return _adam(
+    return adam_like(
         adam_rule, moments(learning_rate, b1, b2, eps=eps, eps_root=eps_root), mu_dtype, nesterov, bias_correction
     )
 
@@ -124,7 +124,7 @@ def adamw(
       ValueError: a number outside its range; or `update` is not given the parameters.
     """
     hypers = moments(learning_rate, b1, b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
-    return _adam(adamw_rule, hypers, mu_dtype, nesterov, True, needs_params=True, params_mask=mask)
+    return adam_like(adamw_rule, hypers, mu_dtype, nesterov, True, needs_params=True, params_mask=mask)
 
 
 def nadam(
@@ -147,9 +147,10 @@ def nadam(
     return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
 
 
-def _adam(
+def adam_like(
     rule: Any, hypers: list[Hyper], mu_dtype: Any, nesterov: bool, bias_correction: bool, **params: Any
 ) -> Transformation:
+    """A rule with Adam's state, lifted; `params`: what else `from_rule` is to know."""
     return from_rule(
         rule,
         AdamState,

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxopt_lectures.core.card import Card, Range
 from jaxopt_lectures.core.checks import HyperLike
 from jaxopt_lectures.core.numbers import arithmetic_dtype
-from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.optimizers.adam import AdamState, adam_rule, moments
+from jaxopt_lectures.optimizers.adam import adam_like, adam_rule, moments
 
 
 def agreeing(u: Any, g: Any) -> Any:
@@ -52,17 +51,9 @@ def cautious_adamw(
     Raises:
       ValueError: a number outside its range; or `update` is not given the parameters.
     """
-    return from_rule(
-        cautious_adamw_rule,
-        AdamState,
-        moments(learning_rate, b1, b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay),
-        options={"nesterov": False, "bias_correction": True},
-        dtypes={"mu": mu_dtype},
-        decays=("b1", "b2"),
-        couples="array",
-        powers=2,
-        needs_params=True,
-        params_mask=mask,
+    hypers = moments(learning_rate, b1, b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
+    return adam_like(
+        cautious_adamw_rule, hypers, mu_dtype, False, True, couples="array", needs_params=True, params_mask=mask
     )
 
 

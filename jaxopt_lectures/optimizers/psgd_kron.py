@@ -21,7 +21,7 @@ from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Factors, NonNegativeScalar, Shared, Signed
 from jaxopt_lectures.core.transformation import Transformation
 from jaxopt_lectures.linalg.bases import guarded, sometimes
-from jaxopt_lectures.linalg.factors import Sides
+from jaxopt_lectures.linalg.factors import Sides, on_sides
 from jaxopt_lectures.linalg.matrices import Matrix, chosen
 from jaxopt_lectures.linalg.whitening import applied, balanced, fitted
 
@@ -72,10 +72,7 @@ def first_factors(matrix: Matrix | None, p: Any, longest: int) -> Sides:
     """The identity for each side; a column of ones for a side that is too long, and for a vector."""
     if matrix is None:
         return {"left": jnp.ones((p.size, 1), p.dtype)}
-    stack = () if matrix.count == 1 else (matrix.count, 1, 1)
-    sides = {"left": matrix.rows, "right": matrix.columns}
-    made = {side: jnp.eye(n, dtype=p.dtype) if n <= longest else jnp.ones((n, 1), p.dtype) for side, n in sides.items()}
-    return {side: jnp.tile(q, stack) for side, q in made.items()}
+    return on_sides(matrix, lambda n: jnp.eye(n, dtype=p.dtype) if n <= longest else jnp.ones((n, 1), p.dtype))
 
 
 def when(count: Any) -> Any:

@@ -79,14 +79,13 @@ def _followed(factors: Sides, means: Any, old: Any, t: Any, frequency: int) -> A
         new, nu = {}, means["nu"]
         for side, factor in factors.items():
             new[side], order = followed(factor, old[side])
-            nu = jnp.take_along_axis(nu, order[..., None] if side == "left" else order[..., None, :], side_axis[side])
+            index, axis = (order[..., None], -2) if side == "left" else (order[..., None, :], -1)
+            nu = jnp.take_along_axis(nu, index, axis)
         mu = turned(turned(means["mu"], old, back=True), new)
         return guarded(({"mu": mu, "nu": nu}, new), (means, old), new)
 
-    side_axis = {"left": -2, "right": -1}
     now = (t - 1) % frequency == 0
-    kept = means, old
-    return sometimes(now, lambda: jax.lax.cond(t == 1, first, later), kept)
+    return sometimes(now, lambda: jax.lax.cond(t == 1, first, later), (means, old))
 
 
 def _same(x: Any) -> Any:

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import optax
 
-from jaxopt_lectures.core.transformation import Transformation, check_transformation, couples_of
+from jaxopt_lectures.core.transformation import Transformation, couples_of
 from jaxopt_lectures.optimizers.cautious import agreeing
+from jaxopt_lectures.wrappers.wrapped import wrapped
 
 
 def cautious(tx: optax.GradientTransformation) -> Transformation:
@@ -28,8 +29,7 @@ def cautious(tx: optax.GradientTransformation) -> Transformation:
 
     Source: K. Liang et al., "Cautious optimizers", 2024, arXiv:2411.16085, algorithm 1.
     """
-    check_transformation(tx, "cautious's argument")
-    inner = optax.with_extra_args_support(tx)
+    inner = wrapped(tx, "cautious's argument")
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         steps, state = inner.update(updates, state, params, **extra)
