@@ -41,6 +41,9 @@ from jaxopt_lectures.optimizers.rmsprop import rmsprop
 from jaxopt_lectures.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
 from jaxopt_lectures.optimizers.shampoo import shampoo
 from jaxopt_lectures.optimizers.soap import soap
+from jaxopt_lectures.scaling.layouts import params_sharding, state_sharding
+from jaxopt_lectures.scaling.meshes import mesh_of
+from jaxopt_lectures.scaling.shard import shard
 from jaxopt_lectures.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -135,6 +138,7 @@ __all__ = [
     "lion",
     "lookahead",
     "mars",
+    "mesh_of",
     "metrics",
     "minimize",
     "momentum",
@@ -142,6 +146,7 @@ __all__ = [
     "nadam",
     "nesterov",
     "newton_cg",
+    "params_sharding",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
@@ -159,9 +164,11 @@ __all__ = [
     "sgd",
     "sgdr_schedule",
     "shampoo",
+    "shard",
     "skip_nonfinite",
     "skip_spikes",
     "soap",
+    "state_sharding",
     "step_schedule",
     "store",
     "strong_wolfe",
@@ -185,6 +192,7 @@ _LATE = {
     "fit": "training.fit",
     "make_epoch": "training.ways",
     "make_step": "training.program",
+    "memory_plan": "planning.plan",
     "range_test": "tuning.range_test",
     "sweep": "tuning.sweep",
 }

@@ -5,6 +5,8 @@ multitask learners", 2019 (GPT-2).
 """
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,14 @@ class GPT(nnx.Module):
     Raises:
       ValueError: a size below 1, heads that do not divide the width, a share outside its range.
     """
+
+    mesh_rules: ClassVar[Mapping[str, tuple[str | None, ...]]] = {
+        "(query|key|value|rise)/kernel": (None, "model"),
+        "(query|key|value|rise)/bias": ("model",),
+        "(output|fall)/kernel": ("model", None),
+        "tokens/embedding": ("model", None),
+    }
+    """Which axis of a mesh cuts which axis of a parameter (tensor parallel): a block needs two sums over devices."""
 
     def __init__(
         self,
