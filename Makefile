@@ -72,7 +72,7 @@ bench: $(VENV)/.bench
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
-	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py
+	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py tests/conformance/test_sharded.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

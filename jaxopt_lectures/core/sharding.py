@@ -49,6 +49,38 @@ def automatic(function: Callable[..., Any], shardings: Callable[[], Any], *opera
         return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings())(*operands)
 
 
+def around() -> Any:
+    """The mesh that a program is traced for (`jax.set_mesh`, `shard`), if the compiler handles all of its axes."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.size > 1 and mesh.are_all_axes_auto else None
+
+
+def mesh_of(x: Any) -> Any:
+    """The explicit mesh of an array, or else the one around."""
+    found = _explicit(x)
+    return around() if found is None else found.mesh
+
+
+def longest(mesh: Any) -> str:
+    """The axis of most devices."""
+    return str(max(mesh.axis_names, key=lambda name: mesh.shape[name]))
+
+
+def exchanged(stacks: Any, mesh: Any) -> Any:
+    """Stacks of which each device has some arrays, as stacks of which each device has a piece of every array.
+
+    Along one axis of the mesh that is an exchange of pieces (all-to-all), and nothing is ever whole.
+    """
+    axis = longest(mesh)
+
+    def one(x: jax.Array) -> jax.Array:
+        place = next((place for place in range(1, x.ndim) if x.shape[place] % mesh.shape[axis] == 0), None)
+        spec = PartitionSpec() if place is None else PartitionSpec(*[None] * place, axis)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    return jax.tree.map(one, stacks)
+
+
 def _explicit(x: Any) -> Any:
     """The sharding of an array of an explicit mesh; None of any other."""
     sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None

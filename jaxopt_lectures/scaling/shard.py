@@ -1,17 +1,17 @@
 """`shard`: any optimizer with its state in its place on a mesh, from the first moment on."""
 
-import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from jaxopt_lectures.core.paths import paths_of
 from jaxopt_lectures.core.transformation import Transformation, couples_of
-from jaxopt_lectures.scaling.layouts import check_zero, names, slots_sharding, spec_of, state_sharding
+from jaxopt_lectures.scaling.layouts import check_zero, cut, names, slots_sharding, spec_of, state_sharding
 from jaxopt_lectures.wrappers.wrapped import treated, wrapped
 
 
@@ -52,6 +52,9 @@ def shard(
     def init(params: Any) -> Any:
         shapes = home.placed(params)
         away, shardings = home.slots(shapes), home.state(shapes)
+        if zero and not any(axis in names(sharding.spec) for sharding in jax.tree.leaves(away)):
+            over = f"{axis}={mesh.shape[axis]}"
+            warnings.warn(f"zero=1 cuts nothing: {over} divides no axis of any parameter", stacklevel=2)
 
         def made(params: Any) -> Any:
             return _typed(tx.init, mesh, jax.tree.map(lambda sharding: sharding.spec, away))(params)
@@ -78,7 +81,7 @@ def shard(
         parts=(tx,),
         again=lambda part: shard(part, mesh, zero, axis, params=params, memory_kind=memory_kind),
         title="shard",
-        treatment=functools.partial(home.told, tx),
+        treatment=home.told,
     )
 
 
@@ -113,21 +116,17 @@ class _Home:
         return self._known[key]
 
     def told(self, path: str, p: Any) -> str:
-        """What is done with one parameter, and how its state is cut."""
-        (shape,) = jax.tree.leaves(self.placed(p)) if self.given is None else [self._given_at(path, p)]
-        before, after = shape.sharding.spec, self.slots(shape).spec
-        inside, over = treated(self.tx, path, p), f"{self.axis}={self.mesh.shape.get(self.axis)}"
-        if not self.zero:
-            where = f"as the parameter, {before}" if any(before) else "as the parameter, on every device"
-        elif after == before:
-            where = f"as the parameter: {over} divides no axis" if self.axis not in names(before) else f"{before}"
-        else:
-            where = f"cut over {over}, axis {_first_new(before, after)}"
-        return f"shard({inside}; {where})"
-
-    def _given_at(self, path: str, p: Any) -> jax.ShapeDtypeStruct:
-        found = dict(zip(paths_of(self.given), jax.tree.leaves(self.given), strict=True))[path]
-        return jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p), sharding=found)
+        """What is done with one parameter, and where its state lies."""
+        known = {} if self.given is None else dict(zip(paths_of(self.given), jax.tree.leaves(self.given), strict=True))
+        spec, over = known[path].spec if known else spec_of(p), f"{self.axis}={self.mesh.shape.get(self.axis)}"
+        after = cut(spec, jnp.shape(p), self.mesh, self.axis) if self.zero else spec
+        lies = f"as the parameter, {spec}" if names(spec) else "on every device"
+        if after != spec:
+            place = next(at for at, entry in enumerate(after) if self.axis in names([entry]))
+            lies = f"cut over {over}, axis {place}"
+        elif self.zero and self.axis not in names(spec):
+            lies += f": {over} divides no axis"
+        return f"shard({treated(self.tx, path, p)}; {lies})"
 
 
 def laid(tree: Any, shardings: Any) -> Any:
@@ -171,8 +170,3 @@ def _sharding_of(p: Any) -> NamedSharding:
     if not isinstance(found, NamedSharding):
         raise TypeError(f"params must be a tree of arrays on the mesh or of jax.sharding.NamedSharding, got {found!r}")
     return found
-
-
-def _first_new(before: PartitionSpec, after: PartitionSpec) -> int:
-    """The axis that is cut in the second and not, or less, in the first."""
-    return next(place for place, entry in enumerate(after) if place >= len(before) or before[place] != entry)

@@ -14,6 +14,7 @@ from jaxopt_lectures.core.checks import same_shapes
 from jaxopt_lectures.core.keeping import Own, Row
 from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.slots import Slot
+from jaxopt_lectures.core.together import whole_matrices
 from jaxopt_lectures.storage.chunks import stepped
 from jaxopt_lectures.storage.codecs import Codec
 from jaxopt_lectures.storage.codes import Code, Encoded, encoded, fits
@@ -72,6 +73,7 @@ class Policy:
         shard = sharding.shard_shape(like)
 
         def encode(x: jax.Array, word: jax.Array) -> Encoded:
+            x = jax.lax.optimization_barrier(x)  # first values are constants, which XLA would encode as it compiles
             return _to_code(code, x, block=block, word=word, shard=shard)
 
         def shardings() -> Any:
@@ -134,7 +136,11 @@ class Policy:
         plain = [place for place in range(len(rows)) if place not in set(coded)]
         out = dict(zip(plain, plainly(step, [rows[place] for place in plain]), strict=True))
         word = self.words(count, (len(rows), len(rows[0].own.slots)))
-        elements = (_CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS) if self.elementwise else 0
+        if not self.elementwise:
+            found = whole_matrices(functools.partial(_whole, step), [_with_word(rows[at], word[at]) for at in coded])
+            out |= zip(coded, found, strict=True)
+            return [out[place] for place in range(len(rows))]
+        elements = _CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS
         for place in coded:
             formula, own, common = rows[place]
             run = functools.partial(stepped, step, formula, elements, jax.device_count())
@@ -152,6 +158,17 @@ _NOTHING = Codec("nothing", "", "", None, None)
 def is_mapped(leaf: Any) -> bool:
     """Whether it is a mapping of an encoded slot's arrays: `nnx.Optimizer` gives that back."""
     return isinstance(leaf, Mapping) and "codes" in leaf and set(leaf) <= {"codes", "scale"}
+
+
+def _with_word(row: Row, word: jax.Array) -> Row:
+    """The row with what its random bits are made of among the array's own things."""
+    return row._replace(own=row.own._replace(key=(row.own.key, word)))
+
+
+def _whole(step: Callable[..., Any], formula: Any, own: Own, common: Any) -> Any:
+    """A step that sees more than single elements, on an array of `_with_word`."""
+    key, word = own.key
+    return stepped(step, formula, 0, 1, own._replace(key=key), common, word)
 
 
 def _has_codes(row: Row) -> bool:
