@@ -47,9 +47,12 @@ def test_flax_modules_have_their_rules():
         "/".join(map(str, path)): leaf.get_value().spec
         for path, leaf in nnx.to_flat_state(jol.params_sharding(params, MESH, GPT.mesh_rules))
     }
-    assert found["blocks/0/query/kernel"] == P(None, "model") and found["blocks/0/fall/kernel"] == P("model", None)
-    assert found["blocks/0/rise/bias"] == P("model") and found["blocks/0/fall/bias"] == P()
-    assert found["tokens/embedding"] == P("model", None) and found["positions/embedding"] == P()
+    assert found["blocks/0/query/kernel"] == P(None, "model")
+    assert found["blocks/0/fall/kernel"] == P("model", None)
+    assert found["blocks/0/rise/bias"] == P("model")
+    assert found["blocks/0/fall/bias"] == P()
+    assert found["tokens/embedding"] == P("model", None)
+    assert found["positions/embedding"] == P()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,8 @@ def test_state_lies_as_its_parameter():
     params = with_layout(jol.params_sharding(shapes(), MESH, {"kernel": (None, "model")}))
     found = specs(jol.state_sharding(jol.adam(1e-3), params, MESH))
     assert found.mu["query"]["kernel"] == found.nu["query"]["kernel"] == P(None, "model")
-    assert found.count == P() and not any(found.mu["query"]["bias"])
+    assert found.count == P()
+    assert not any(found.mu["query"]["bias"])
 
 
 def test_zero_cuts_what_is_whole_ours_and_others():
@@ -87,7 +91,8 @@ def test_zero_cuts_what_is_whole_ours_and_others():
     for tx, slot in ((jol.adam(1e-3), lambda s: s.mu), (optax.adam(1e-3), lambda s: s[0].mu)):
         found = slot(specs(jol.state_sharding(tx, params, MESH, zero=1)))
         assert found["query"] == {"kernel": P("data", "model"), "bias": P("data")}
-        assert not any(found["odd"]) and not any(found["scalar"])
+        assert not any(found["odd"])
+        assert not any(found["scalar"])
 
 
 def test_factors_of_other_shapes_are_cut_too():
@@ -104,7 +109,8 @@ def test_codes_and_scales_lie_together_and_no_block_crosses_an_edge():
     kept = jol.state_sharding(tx, params, MESH, zero=1).mu["w"]
     assert kept.codes.spec == kept.scale.spec == P("data", None)
     shape = jol.scaling.layouts.state_shapes(tx, params, jol.params_sharding(params, MESH, spread="data")).mu["w"].scale
-    assert shape.shape[0] % 4 == 0 and kept.scale.shard_shape(shape.shape)[0] == shape.shape[0] // 4
+    assert shape.shape[0] % 4 == 0
+    assert kept.scale.shard_shape(shape.shape)[0] == shape.shape[0] // 4
 
 
 def test_bad_input():
@@ -114,7 +120,7 @@ def test_bad_input():
         jol.params_sharding(shapes(), MESH, {"bias": (None, "model")})
     with pytest.raises(ValueError, match="spread names the axis 'x'"):
         jol.params_sharding(shapes(), MESH, spread="x")
-    with pytest.raises(ValueError, match="zero must be 0 .* got 2"):
+    with pytest.raises(ValueError, match=r"zero must be 0 .* got 2"):
         jol.state_sharding(jol.adam(1e-3), shapes(), MESH, zero=2)
     with pytest.raises(ValueError, match="zero=1 names the axis 'batch'"):
         jol.state_sharding(jol.adam(1e-3), shapes(), MESH, zero=1, axis="batch")

@@ -15,7 +15,8 @@ def test_sizes_are_read():
 
 def test_a_mesh_takes_its_devices_and_is_the_compilers():
     mesh = mesh_of("data=4,model=2")
-    assert dict(mesh.shape) == {"data": 4, "model": 2} and set(mesh.devices.flat) == set(jax.devices())
+    assert dict(mesh.shape) == {"data": 4, "model": 2}
+    assert set(mesh.devices.flat) == set(jax.devices())
     assert mesh.axis_types == (AxisType.Auto,) * 2
     assert mesh_of(mesh) is mesh
     assert mesh_of("data=2").size == 2  # two of eight
@@ -23,7 +24,8 @@ def test_a_mesh_takes_its_devices_and_is_the_compilers():
 
 def test_a_planned_mesh_needs_no_devices():
     mesh = planned("data=1024,model=8")
-    assert isinstance(mesh, AbstractMesh) and mesh.size == 8192
+    assert isinstance(mesh, AbstractMesh)
+    assert mesh.size == 8192
     assert planned(mesh) is mesh
     assert planned(mesh_of("data=8")).shape == {"data": 8}
 
