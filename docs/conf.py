@@ -30,6 +30,7 @@ extensions = [
     "mathml",
     "reference",
     "stored",
+    "scaled",
     "suite",
 ]
 exclude_patterns = ["_build", "stored", "suite", "**/sg_execution_times.rst", "sg_execution_times.rst"]

@@ -16,14 +16,14 @@ def sizes(rows: Mapping[str, Any]) -> str:
     """Bytes of state per parameter, a row for each optimizer, a column for each codec."""
     found = rows["bytes"]["found"]
     names = [name for name in CODECS if not name.endswith("_nearest")]
-    return _table(["", *names], ([f"`{card}`", *[f"{own[name]:.3g}" for name in names]] for card, own in found.items()))
+    return table(["", *names], ([f"`{card}`", *[f"{own[name]:.3g}" for name in names]] for card, own in found.items()))
 
 
 def failures(rows: Mapping[str, Any]) -> str:
     """Where 8-bit optimizers are known to fail, a row for each codec."""
     valley, short = rows["valley"]["found"], rows["sequences"]["found"]
     header = ["", "valley: loss after 2000 steps", "move after (1, 2e-4), (1, 0)", "idle v, over the exact one"]
-    return _table(
+    return table(
         header,
         (
             [
@@ -46,14 +46,14 @@ def losses(rows: Mapping[str, Any]) -> str:
     for name in names[1:]:
         percent = [own[name]["in_percent_of_the_loss"] for own in found.values()]
         lines.append([f"`{name}`", *[f"{low:+.2f} to {high:+.2f} %" for low, high in percent]])
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def cost(rows: Mapping[str, Any]) -> str:
     """Time and temporary memory of a step, a row for each codec."""
     times, spare = rows["times"]["found"], rows["temporaries"]["found"]
     header = ["", "ms for 16 million parameters", "over float32", "temporary memory, in leaves"]
-    return _table(
+    return table(
         header,
         (
             [f"`{name}`", f"{times[name]['ms']:.0f}", f"{times[name]['over_f32']:.1f}", compact(spare[name], ".2g")]
@@ -70,7 +70,7 @@ def weights(rows: Mapping[str, Any]) -> str:
     for name in ("nearest", "round_stochastic", "compensate", "round_stochastic, int8"):
         mean = compact(found[means + name], ".4g") if means + name in found else "-"
         lines.append([name, _range(found[name]), mean])
-    return _table(["", f"loss, from {found[first]:.0f}", "1 after 100 updates of -1e-3"], lines)
+    return table(["", f"loss, from {found[first]:.0f}", "1 after 100 updates of -1e-3"], lines)
 
 
 def told(record: Mapping[str, Any]) -> str:
@@ -85,21 +85,26 @@ def _range(values: list[float]) -> str:
     return " to ".join(ends)
 
 
-def _table(header: list[str], rows: Iterable[list[str]]) -> str:
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """In Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def rewritten(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes what has changed, so that Sphinx builds no page again for nothing."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
 
 
 def write(app: Any) -> None:
     """The tables, to be included."""
     record = json.loads(RESULTS.read_text())
-    folder = Path(app.srcdir) / FOLDER
-    folder.mkdir(exist_ok=True)
     texts = {f"{make.__name__}.md": make(record["rows"]) for make in (sizes, failures, losses, cost, weights)}
-    for name, text in {**texts, "told.md": told(record)}.items():
-        path = folder / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+    rewritten(Path(app.srcdir) / FOLDER, {**texts, "told.md": told(record)})
 
 
 def setup(app: Any) -> dict[str, Any]:

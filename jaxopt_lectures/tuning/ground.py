@@ -32,7 +32,7 @@ class Ground:
 
     Args:
       task: what to train.
-      devices: where; all there are if None.
+      devices: where; all of this process if None.
 
     Raises:
       Unfit: the parts of the task do not fit together, or its data cannot be used.
@@ -41,7 +41,7 @@ class Ground:
     def __init__(self, task: Task, devices: Any = None) -> None:
         self.data: Data = task.data()
         check(task, self.data)
-        self.task, self.devices = task, list(devices or jax.devices())
+        self.task, self.devices = task, list(devices or jax.local_devices())
         self.mesh = jax.sharding.Mesh(np.array(self.devices), ("lanes",))
         self.everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self.examples = self._here(self.data.train)

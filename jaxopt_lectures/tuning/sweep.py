@@ -6,8 +6,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.records.plain import plain
+from jaxopt_lectures.scaling.meshes import Sizes, mesh_of
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.tuning.draws import SAMPLERS, Sampler, draws
 from jaxopt_lectures.tuning.ground import Ground
@@ -89,6 +92,7 @@ def sweep(
     halving: int | None = None,
     way: Way | None = None,
     devices: Sequence[Any] | None = None,
+    mesh: Mesh | Sizes | None = None,
     checkpoint: str | PathLike[str] | None = None,
     progress: Silent | None = None,
 ) -> Sweep:
@@ -110,7 +114,8 @@ def sweep(
       halving: the share of trials that goes on, a half for 2, at each of several points on the way; all if None. It
         judges before the end, so it wrongs settings that begin slowly, and schedules that decay late.
       way: how to run them; found out if None.
-      devices: where; all there are if None.
+      devices: where; all of this process if None.
+      mesh: where, instead: its devices, among which the trials are divided; "data=4", or a `jax.sharding.Mesh`.
       checkpoint: a folder; the same call after an interruption goes on with the trials in it.
       progress: who is told.
 
@@ -132,6 +137,10 @@ def sweep(
         whole("halving", halving, 2)
         if sampler == "tpe":
             raise ValueError("halving goes with samplers that draw all trials at once, not with 'tpe'")
+    if mesh is not None:
+        if devices is not None:
+            raise ValueError("trials are divided among the devices of a mesh or among those named, give one of the two")
+        devices = list(mesh_of(mesh).devices.flat)
     ground = Ground(task, devices)
     search = Search(ground, factory, space, steps, way=way, progress=progress)
     told = {"task": task.name, "data": ground.sha256, "batch_size": task.batch_size, "space": plain(space)}

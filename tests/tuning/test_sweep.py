@@ -234,3 +234,16 @@ def test_a_metric_that_rises_is_searched_upwards():
     fallen = sweep(TASK, jol.adam, SPACE, **QUICK)
     assert found.best.values == fallen.best.values
     assert found.best.metric == -fallen.best.metric
+
+
+def test_trials_are_divided_among_the_devices_of_a_mesh():
+    way = Way("loop", 2)
+    there = sweep(TASK, jol.adam, SPACE, trials=8, steps=10, way=way, mesh="data=4")
+    here = sweep(TASK, jol.adam, SPACE, trials=8, steps=10, way=way, devices=jax.devices()[:1])
+    for a, b in zip(there.trials, here.trials, strict=True):
+        assert a.values == b.values
+        np.testing.assert_allclose(a.losses, b.losses, rtol=1e-5)  # float32 lanes of another program, ten steps
+    with pytest.raises(ValueError, match="product is 1 or 2 or 4 or 8"):
+        sweep(TASK, jol.adam, SPACE, trials=2, steps=1, mesh="data=3")
+    with pytest.raises(ValueError, match="one of the two"):
+        sweep(TASK, jol.adam, SPACE, trials=2, steps=1, mesh="data=2", devices=jax.devices())

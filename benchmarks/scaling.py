@@ -1,0 +1,183 @@
+"""Past one device: what a step sends, what a device holds, how the work on matrices is divided.
+
+`python -m benchmarks.scaling [PART ...]`. Programs for many devices are compiled, not run: each in a process of its own
+that is told to have so many.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxopt_lectures as jol
+from benchmarks.harness import RESULTS, measured
+from jaxopt_lectures.scaling.gradients import scattered
+from jaxopt_lectures.scaling.layouts import slots_sharding, state_shapes
+from jaxopt_lectures.scaling.traffic import collectives, sent
+
+COUNTS = (2, 4, 8, 16, 32, 64, 128, 256, 1024)
+WIDTH = 1024  # every axis of every parameter is divided by every one of them
+
+
+def traffic():
+    """Bytes that a device sends in a step of ZeRO-1 and of FSDP, from compiled programs."""
+    return {str(count): _in_a_process("traffic_of", count) for count in COUNTS}
+
+
+def matrices():
+    """Muon and SOAP on 24 matrices of 8 devices: share of the operations, and bytes sent."""
+    return _in_a_process("matrices_of", 8)
+
+
+def state():
+    """Bytes of state on one of eight devices over those of all, from live buffers, for each card."""
+    return _in_a_process("state_of", 8)
+
+
+def plan():
+    """Seconds and peak memory of the plan of a network of 175 billion parameters, a whole process each."""
+    words = ["plan", "gpt3-175b", "--optimizer", "adam", "--store", "int8", "--mesh", "data=64,model=8"]
+    code = f"import resource, sys; from jaxopt_lectures.cli.app import main; main({words!r}); "
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    found = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found.append((time.perf_counter() - began, int(done.stderr.split()[-1]) * 1024))
+    return {"seconds": sorted(seconds for seconds, _ in found), "peak_bytes": max(size for _, size in found)}
+
+
+def projection():
+    """GPT-3 with Adam, 8 devices along model: bytes held and sent by each device, up to 1,024 of them.
+
+    Held: the plan. Sent: what the compiled programs of `traffic` send for a byte of parameters that a device holds.
+    """
+    known = json.loads((RESULTS / "scaling.json").read_text())["rows"]["traffic"]["found"]
+    found = {}
+    for devices in (64, 128, 256, 512, 1024):
+        for zero, code in ((0, None), (1, None), (1, "int8"), (3, "int8")):
+            tx = jol.adam(1e-4) if code is None else jol.store(jol.adam(1e-4), code)
+            held = jol.memory_plan("gpt3-175b", tx, f"data={devices // 8},model=8", zero=zero)
+            row = {"parameters": held.parameters, "gradients": held.gradients, "state": held.state}
+            if zero:
+                kind = known[str(devices // 8)]["found"][f"zero={zero}, scatter"]["sent"]
+                whole = jol.memory_plan("gpt3-175b", tx, "model=8", zero=0).parameters
+                row["sent"] = kind * 2 * whole * (1 - 8 / devices)
+            found[f"{devices}, zero={zero}, {code or 'float32'}"] = row
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def traffic_of(count):
+    """Of one number of devices; relative to 2 P (N - 1) / N, where P are the bytes of the parameters."""
+    mesh = jol.mesh_of({"data": count})
+    shapes = {f"{layer}/{name}": (WIDTH, WIDTH) for layer in range(2) for name in ("rise", "fall")}
+    shapes |= {f"{layer}/bias": (WIDTH,) for layer in range(2)}
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    size = sum(p.size * p.dtype.itemsize for p in params.values())
+    least = 2 * size * (count - 1) / count
+    found = {}
+    for kind, spread in (("zero=1", None), ("zero=3", "data")):
+        layout = jol.params_sharding(params, mesh, spread=spread)
+        for way, gradient in (
+            ("scatter", scattered(_loss, mesh, "data", layout, slots_sharding(_at(params, layout), mesh, 1, "data"))),
+            ("compiler", jax.value_and_grad(_loss, has_aux=True)),
+        ):
+            compiled = _step(jol.adamw(1e-3), mesh, params, layout, gradient, batch=count)
+            kinds = {}
+            for one in collectives(compiled):
+                kinds[one.kind] = kinds.get(one.kind, 0) + one.sent
+            found[f"{kind}, {way}"] = {"sent": sent(compiled) / least, "kinds": kinds} | _memory(compiled)
+    return {"parameter_bytes": size, "found": found}
+
+
+def matrices_of(count):
+    """Of so many devices."""
+    mesh = jol.mesh_of({"data": count})
+    params = {str(number): jax.ShapeDtypeStruct((256, 256), jnp.float32) for number in range(3 * count)}
+    size, layout = sum(p.size * 4 for p in params.values()), jol.params_sharding(params, mesh)
+    found = {}
+    for name in ("muon", "soap", "shampoo", "psgd_kron"):
+        tx = getattr(jol, name)(1e-3)
+        alone = jax.jit(tx.update).lower(params, jax.eval_shape(tx.init, params), params).compile()
+        divided = jol.shard(tx, mesh, 1, params=layout)
+        where = jol.state_sharding(tx, _at(params, layout), mesh, 1)
+        state = _at(state_shapes(tx, params, slots_sharding(_at(params, layout), mesh, 1, "data")), where)
+        there = _at(params, layout)
+        shared = jax.jit(divided.update).lower(there, state, there).compile()
+        flops = [program.cost_analysis()["flops"] for program in (shared, alone)]
+        found[name] = {"operations": flops[0] / flops[1], "sent_over_parameter_bytes": sent(shared) / size}
+    return found
+
+
+def state_of(count):
+    """On one of so many devices."""
+    mesh = jol.mesh_of({"data": count})
+    params = {"matrix": jnp.ones((512, 512)), "vector": jnp.ones(512)}
+    placed = jax.device_put(params, jol.params_sharding(params, mesh))
+    found = {}
+    for card in jol.registry.cards():
+        for codec in (None, "int8", "int4"):
+            tx = card.factory(learning_rate=0.1)
+            kept = tx if codec is None else jol.store(tx, codec)
+            leaves = jax.tree.leaves(jol.shard(kept, mesh, 1).init(placed))
+            if any(leaf.ndim for leaf in leaves):
+                mine = sum(leaf.addressable_shards[3].data.nbytes for leaf in leaves)
+                found[f"{card.name}, {codec or 'float32'}"] = count * mine / sum(leaf.nbytes for leaf in leaves)
+    return found
+
+
+def _loss(params, rest, x, y):
+    for layer in range(2):
+        x = jnp.tanh(x @ params[f"{layer}/rise"] + params[f"{layer}/bias"]) @ params[f"{layer}/fall"]
+    return jnp.mean((x - y) ** 2), rest
+
+
+def _step(tx, mesh, params, layout, gradient, batch):
+    sharded, there = jol.shard(tx, mesh, 1, params=layout), _at(params, layout)
+    where = jol.state_sharding(tx, there, mesh, 1)
+    state = _at(state_shapes(tx, params, slots_sharding(there, mesh, 1, "data")), where)
+
+    def step(params, state, x, y):
+        (value, _), gradients = gradient(params, None, x, y)
+        updates, state = sharded.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    x = jax.ShapeDtypeStruct((batch, WIDTH), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P("data")))
+    return jax.jit(step, donate_argnums=(0, 1)).lower(there, state, x, x).compile()
+
+
+def _at(shapes, layout):
+    return jax.tree.map(lambda p, at: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=at), shapes, layout)
+
+
+def _memory(compiled):
+    found = compiled.memory_analysis()
+    return {"argument_bytes": found.argument_size_in_bytes, "temporary_bytes": found.temp_size_in_bytes}
+
+
+def _in_a_process(part, count):
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
+    flags += f" --xla_force_host_platform_device_count={count}"
+    code = f"import json; from benchmarks import scaling; print(json.dumps(scaling.{part}({count})))"
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    print(f"{part} {count}: {time.perf_counter() - began:.0f} s", done.stdout.strip()[:600], flush=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+PARTS = {"traffic": traffic, "matrices": matrices, "state": state, "plan": plan, "projection": projection}
+
+
+if __name__ == "__main__":
+    measured("scaling", PARTS, sys.argv[1:])
