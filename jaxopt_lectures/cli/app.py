@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 
 from jaxopt_lectures import registry, tasks
 from jaxopt_lectures.cli.catalogue import print_card, print_list, print_tasks
+from jaxopt_lectures.cli.plan import plan
 from jaxopt_lectures.cli.refusal import Refusal, checked, worded
 from jaxopt_lectures.tasks.task import Unfit
 from jaxopt_lectures.terminal.console import Terminal, flush, forgive_encodings, is_gone, silence
@@ -167,6 +168,7 @@ def sweep_(
     schedule: str = "cosine",
     warmup: _Whole = 0,
     range_test: bool = False,
+    mesh: str | None = None,
     data_dir: Path | None = None,
     checkpoint: Path | None = None,
 ) -> int:
@@ -185,21 +187,19 @@ def sweep_(
       schedule: of the learning rate: cosine, linear, constant.
       warmup: steps in which the rate rises from 0.
       range_test: train once with a growing rate instead, and tell what rates it bears.
+      mesh: data=4 for four devices, among which the trials are divided; all if not given.
       data_dir: folder with the files of a task that reads your own.
       checkpoint: folder of the trials; the same command after an interruption goes on.
     """
     import jaxopt_lectures.cli.sweep as sweeping
 
-    options: dict[str, Any] = {
-        "trials": trials,
-        "steps": steps,
-        "seed": seed,
-        "seeds": seeds,
-        "sampler": sampler,
-        "halving": halving,
-    }
-    options |= {"schedule": schedule, "warmup": warmup, "range_test": range_test, "checkpoint": checkpoint}
+    options: dict[str, Any] = {"trials": trials, "steps": steps, "seed": seed, "seeds": seeds, "sampler": sampler}
+    options |= {"schedule": schedule, "warmup": warmup, "range_test": range_test}
+    options |= {"halving": halving, "checkpoint": checkpoint, "mesh": mesh}
     return sweeping.run(task, optimizer, space or [], data_dir, options)
+
+
+app.command(plan, name="plan")
 
 
 @app.command(name="train")
@@ -217,7 +217,8 @@ def train_(
     Any argument of the optimizer is an option: --learning-rate 1e-3 --b1 0.95. So are --schedule constant|cosine|linear
     --warmup STEPS --clip NORM --steps N --seed N --batch-size N --eval-every STEPS --on-nonfinite stop|skip|rollback
     --accumulate N --compute-dtype bfloat16 --way auto|loop|single --to-target true --patience LOOKS --seconds S
-    --checkpoint DIR --checkpoint-seconds S --data-dir DIR.
+    --checkpoint DIR --checkpoint-seconds S --data-dir DIR --mesh data=4,model=2 --zero 0|1|3 --scatter true, and in
+    each of several processes --coordinator HOST:PORT|auto --processes N --process-id I.
 
     Args:
       task: what to train: a name of `tasks`, or module:attribute for a Task of your own.
