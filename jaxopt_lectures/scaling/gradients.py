@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxopt_lectures.core.paths import paths_of
 from jaxopt_lectures.scaling.layouts import names
 from jaxopt_lectures.scaling.meshes import check_axis, text
 
@@ -37,7 +38,8 @@ def scattered(loss: Loss, mesh: Mesh, axis: str, params: Any, gradients: Any) ->
       `(params, rest, x, y) -> ((value, rest), gradients)`. `rest` is handed through as it came.
 
     Raises:
-      ValueError: the mesh has not the axis, or another one of more than 1.
+      ValueError: the mesh has not the axis, or another one of more than 1; a gradient is to be cut along another axis
+        than its parameter is.
     """
     check_axis(mesh, axis, "scattered")
     size = mesh.shape[axis]
@@ -45,6 +47,11 @@ def scattered(loss: Loss, mesh: Mesh, axis: str, params: Any, gradients: Any) ->
         raise ValueError(f"gradients are scattered over a mesh of one axis, got {text(mesh.shape)}")
     cuts = jax.tree.map(lambda sharding: _place(sharding, axis), params)
     wanted = jax.tree.map(lambda sharding: _place(sharding, axis), gradients)
+    for path, cut, place in zip(paths_of(cuts), jax.tree.leaves(cuts), jax.tree.leaves(wanted), strict=True):
+        if cut not in (-1, place):
+            raise ValueError(
+                f"parameter {path!r} is cut along its axis {cut}: so must its gradient be, not along {place}"
+            )
 
     def part(params: Any, rest: Any, x: Any, y: Any) -> Any:
         def whole(params: Any) -> tuple[jax.Array, Any]:

@@ -8,7 +8,6 @@ along the data axis, where its parameter is repeated on every device.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxopt_lectures.core.paths import path_text
+from jaxopt_lectures.core.paths import compiled, path_text
 from jaxopt_lectures.core.transformation import check_transformation
 from jaxopt_lectures.scaling.meshes import check_axis
 
@@ -39,10 +38,9 @@ def params_sharding(params: Any, mesh: AnyMesh, rules: Rules | None = None, *, s
     Raises:
       ValueError: a rule that names no axis of the mesh, or more axes than the parameter has.
     """
-    known = {re.compile(pattern): tuple(spec) for pattern, spec in (rules or {}).items()}
+    known = {compiled(pattern, "a rule"): spec for pattern, spec in (rules or {}).items()}
     for pattern, spec in known.items():
-        for name in names(spec):
-            check_axis(mesh, name, f"the rule {pattern.pattern!r}")
+        _check_rule(pattern.pattern, spec, mesh)
     if spread is not None:
         check_axis(mesh, spread, "spread")
 
@@ -126,7 +124,7 @@ def cut(spec: PartitionSpec, shape: tuple[int, ...], mesh: AnyMesh, axis: str) -
     One that is cut already is taken only if there is none; an array of which no axis can be divided stays as it is.
     """
     entries = [*spec, *[None] * (len(shape) - len(spec))]
-    if axis in names(entries) or 0 in shape:
+    if axis in names(entries) or 0 in shape or mesh.shape[axis] == 1:
         return spec
     places = sorted(range(len(shape)), key=lambda place: entries[place] is not None)
     for place in places:
@@ -157,6 +155,17 @@ def check_zero(mesh: AnyMesh, zero: int, axis: str) -> None:
         )
     if zero:
         check_axis(mesh, axis, "zero=1")
+
+
+def _check_rule(pattern: str, spec: Any, mesh: AnyMesh) -> None:
+    if isinstance(spec, str) or not isinstance(spec, Sequence):
+        raise TypeError(
+            f"the rule {pattern!r} must give a mesh axis or None for each axis, as (None, 'model'), got {spec!r}"
+        )
+    for name in names(spec):
+        check_axis(mesh, name, f"the rule {pattern!r}")
+    if len(set(names(spec))) < len(names(spec)):
+        raise ValueError(f"the rule {pattern!r} cuts two axes along one of the mesh: {tuple(spec)}")
 
 
 def names(spec: Sequence[Any]) -> list[str]:

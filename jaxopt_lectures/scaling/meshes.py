@@ -1,6 +1,7 @@
 """Meshes from words: "data=4,model=2"."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -17,13 +18,13 @@ def sizes_of(given: Sizes) -> dict[str, int]:
       ValueError: not NAME=SIZE with commas between, a size below 1, a name twice, no axis at all.
     """
     if isinstance(given, Mapping):
-        pairs = [(name, size) for name, size in given.items()]
+        pairs = [(name, _whole(size)) for name, size in given.items()]
     elif isinstance(given, str):
         pairs = [_pair(part, given) for part in given.split(",") if part.strip()]
     else:
         raise TypeError(f"a mesh is a jax.sharding.Mesh, a text like 'data=4,model=2' or a mapping, got {given!r}")
     for name, size in pairs:
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or not isinstance(name, str):
+        if not isinstance(size, int) or size < 1 or not isinstance(name, str):
             raise ValueError(f"mesh {given!r}: axis {name!r} must have a whole size of at least 1, got {size!r}")
     if not pairs or len({name for name, _ in pairs}) < len(pairs):
         raise ValueError(f"mesh {given!r} must name at least one axis, and none twice: 'data=4,model=2'")
@@ -75,6 +76,14 @@ def check_axis(mesh: Mesh | AbstractMesh, axis: str, what: str) -> None:
 def text(sizes: Mapping[str, int]) -> str:
     """The sizes in words: "data=4,model=2"."""
     return ",".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def _whole(size: Any) -> Any:
+    """A whole number of any library as Python's; anything else as it is."""
+    try:
+        return str(size) if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        return size
 
 
 def _pair(part: str, given: str) -> tuple[str, int]:

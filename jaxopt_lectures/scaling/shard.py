@@ -1,23 +1,22 @@
 """`shard`: any optimizer with its state in its place on a mesh, from the first moment on."""
 
-import warnings
-from collections.abc import Callable
+import contextlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from jaxopt_lectures.core.paths import paths_of
 from jaxopt_lectures.core.transformation import Transformation, couples_of
-from jaxopt_lectures.scaling.layouts import check_zero, cut, names, slots_sharding, spec_of, state_sharding
-from jaxopt_lectures.wrappers.wrapped import treated, wrapped
+from jaxopt_lectures.scaling.home import Home, check_memory, check_types, is_traced, is_typed, laid, typed
+from jaxopt_lectures.scaling.layouts import check_zero
+from jaxopt_lectures.scaling.meshes import Sizes, mesh_of
+from jaxopt_lectures.wrappers.wrapped import wrapped
 
 
 def shard(
     tx: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | Sizes,
     zero: int = 0,
     axis: str = "data",
     *,
@@ -33,46 +32,46 @@ def shard(
 
     Args:
       tx: the transformation, ours or optax's.
-      mesh: as of `jax.make_mesh`, or of `mesh_of("data=4,model=2")`.
+      mesh: as of `jax.make_mesh`, or "data=4,model=2".
       zero: 0 or 1.
       axis: the mesh axis along which the batch is divided.
-      params: where the parameters lie, a tree of arrays or shardings as of `params_sharding`. If None, arrays are asked
-        where they lie; inside of `jax.jit`, where that cannot be seen, they are taken to lie on every device in whole.
+      params: where the parameters lie, a tree of arrays or shardings as of `params_sharding`, in which they are found
+        by their paths, so `shard` may have some of them only (`by_path`). If None, arrays are asked where they lie;
+        inside of `jax.jit`, where that cannot be seen, they are taken to lie on every device in whole.
       memory_kind: "pinned_host" keeps the state in the host's memory, from where each step fetches it.
 
     Raises:
-      TypeError: `tx` is not a transformation.
-      ValueError: an axis that the mesh has not, another `zero`, a memory that the devices have not.
+      TypeError: `tx` is not a transformation, `mesh` no mesh of devices.
+      ValueError: another `zero`, an axis that the mesh has not (with `zero=1`), a memory that the devices have not, a
+        mesh of which some axes are `AxisType.Auto` and others `Explicit`; from `init` and `update`, a parameter that
+        `params` has no sharding of, or that lies on another mesh.
     """
-    inner = wrapped(tx, "shard's argument")
+    inner, mesh = wrapped(tx, "shard's argument"), mesh_of(mesh)
+    check_types(mesh)
     check_zero(mesh, zero, axis)
     check_memory(mesh, memory_kind)
-    home = _Home(tx, mesh, zero, axis, params, memory_kind)
+    home = Home(tx, mesh, zero, axis, params, memory_kind)
 
     def init(params: Any) -> Any:
         shapes = home.placed(params)
         away, shardings = home.slots(shapes), home.state(shapes)
-        if zero and not any(axis in names(sharding.spec) for sharding in jax.tree.leaves(away)):
-            over = f"{axis}={mesh.shape[axis]}"
-            warnings.warn(f"zero=1 cuts nothing: {over} divides no axis of any parameter", stacklevel=2)
-
-        def made(params: Any) -> Any:
-            return _typed(tx.init, mesh, jax.tree.map(lambda sharding: sharding.spec, away))(params)
-
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            return laid(made(params), shardings)
+        made = typed(tx.init, home.over, away)
+        if is_traced(params):
+            return home.put(made(params), shardings)
+        home.warn(shapes, away)
         return jax.jit(made, out_shardings=shardings)(jax.device_put(params, away))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        shapes = home.placed(updates if params is None else params)
-        away, shardings = home.slots(shapes), home.state(shapes)
-        near = None if params is None else laid(params, away)
-        if memory_kind is not None:
-            state = jax.device_put(state, jax.tree.map(lambda kept: kept.with_memory_kind(_default(mesh)), shardings))
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            steps, state = inner.update(laid(updates, away), state, near, **extra)
-        steps = laid(steps, jax.tree.map(lambda p: p.sharding, shapes))
-        return steps, laid(state, shardings) if memory_kind is None else jax.device_put(state, shardings)
+        gradients = home.placed(updates, params)
+        shapes = gradients if params is None else home.placed(params)
+        shardings = home.state(shapes)
+        near = None if params is None else laid(params, home.slots(shapes))
+        far = laid(updates, home.slots(gradients))
+        types = is_typed(home.over)
+        with contextlib.nullcontext() if types else jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            steps, state = inner.update(far, home.fetched(state, shardings), near, **extra)
+        steps = laid(steps, jax.tree.map(lambda p: p.sharding, gradients))
+        return steps, home.put(state, shardings)
 
     return Transformation(
         init,
@@ -83,90 +82,3 @@ def shard(
         title="shard",
         treatment=home.told,
     )
-
-
-class _Home:
-    """Where things lie; what was found for parameters of some shapes is not looked for again."""
-
-    def __init__(self, tx: Any, mesh: Mesh, zero: int, axis: str, params: Any, memory_kind: str | None) -> None:
-        self.tx, self.mesh, self.zero, self.axis, self.memory_kind = tx, mesh, zero, axis, memory_kind
-        self.given = None if params is None else jax.tree.map(_sharding_of, params)
-        self._known: dict[Any, Any] = {}
-
-    def placed(self, params: Any) -> Any:
-        """The parameters as shapes, with the shardings that they have."""
-        if self.given is None:
-            layout = jax.tree.map(lambda p: NamedSharding(self.mesh, spec_of(p)), params)
-        else:
-            layout = self.given
-
-        def one(p: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p), sharding=sharding)
-
-        return jax.tree.map(one, params, layout)
-
-    def slots(self, shapes: Any) -> Any:
-        return slots_sharding(shapes, self.mesh, self.zero, self.axis)
-
-    def state(self, shapes: Any) -> Any:
-        leaves, treedef = jax.tree.flatten(shapes)
-        key = treedef, tuple((p.shape, p.dtype, p.sharding) for p in leaves)
-        if key not in self._known:
-            self._known[key] = state_sharding(self.tx, shapes, self.mesh, self.zero, self.axis, self.memory_kind)
-        return self._known[key]
-
-    def told(self, path: str, p: Any) -> str:
-        """What is done with one parameter, and where its state lies."""
-        known = {} if self.given is None else dict(zip(paths_of(self.given), jax.tree.leaves(self.given), strict=True))
-        spec, over = known[path].spec if known else spec_of(p), f"{self.axis}={self.mesh.shape.get(self.axis)}"
-        after = cut(spec, jnp.shape(p), self.mesh, self.axis) if self.zero else spec
-        lies = f"as the parameter, {spec}" if names(spec) else "on every device"
-        if after != spec:
-            place = next(at for at, entry in enumerate(after) if self.axis in names([entry]))
-            lies = f"cut over {over}, axis {place}"
-        elif self.zero and self.axis not in names(spec):
-            lies += f": {over} divides no axis"
-        return f"shard({treated(self.tx, path, p)}; {lies})"
-
-
-def laid(tree: Any, shardings: Any) -> Any:
-    """The arrays where the shardings say."""
-    if any(sharding.mesh.are_all_axes_explicit for sharding in jax.tree.leaves(shardings)):
-        return jax.tree.map(jax.sharding.reshard, tree, shardings)
-    return jax.lax.with_sharding_constraint(tree, shardings)
-
-
-def check_memory(mesh: Mesh, kind: str | None) -> None:
-    """Raises ValueError unless the devices have that memory."""
-    device = mesh.devices.flat[0]
-    known = [memory.kind for memory in device.addressable_memories()] if kind is not None else []
-    if kind is not None and kind not in known:
-        raise ValueError(
-            f"memory_kind={kind!r}: {device.platform} devices have {', '.join(known)}; leave it out to keep the state "
-            "on the devices"
-        )
-
-
-def _typed(function: Callable[..., Any], mesh: Mesh, specs: Any) -> Callable[..., Any]:
-    """The function of arrays that lie so, with the shardings as types in it: what it makes of them lies as they do."""
-
-    def run(params: Any) -> Any:
-        if mesh.are_all_axes_explicit:
-            return function(laid(params, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)))
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return jax.sharding.explicit_axes(function, axes=mesh.axis_names, in_sharding=(specs,))(params)
-
-    return run
-
-
-def _default(mesh: Mesh) -> str:
-    """The memory that the devices compute in."""
-    return str(mesh.devices.flat[0].default_memory().kind)
-
-
-def _sharding_of(p: Any) -> NamedSharding:
-    """Where a parameter lies, of an array or of the sharding itself."""
-    found = p if isinstance(p, NamedSharding) else getattr(p, "sharding", None)
-    if not isinstance(found, NamedSharding):
-        raise TypeError(f"params must be a tree of arrays on the mesh or of jax.sharding.NamedSharding, got {found!r}")
-    return found

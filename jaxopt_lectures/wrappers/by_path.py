@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.checks import same_structure
-from jaxopt_lectures.core.paths import paths_of
+from jaxopt_lectures.core.paths import compiled, paths_of
 from jaxopt_lectures.core.transformation import Transformation, couples_of, gradient_point
 from jaxopt_lectures.wrappers.wrapped import treated, wrapped
 
@@ -47,7 +47,7 @@ def by_path(parts: Mapping[str, optax.GradientTransformation | None]) -> Transfo
     """
     if not isinstance(parts, Mapping):
         raise TypeError(f"by_path takes a mapping, {{regular expression: transformation}}, got {type(parts).__name__}")
-    patterns, given = [_compiled(key) for key in parts], list(parts.values())
+    patterns, given = [compiled(key, "a key of by_path") for key in parts], list(parts.values())
     if not patterns:
         raise ValueError('by_path needs at least one part, {".*": transformation}')
     return _joined(patterns, given)
@@ -120,15 +120,6 @@ def _joined(patterns: list[re.Pattern[str]], given: list[Any]) -> Transformation
     return Transformation(
         init, update, couples=couples_of(*live), parts=live, again=again, title="by_path", treatment=treatment
     )
-
-
-def _compiled(key: Any) -> re.Pattern[str]:
-    if not isinstance(key, str):
-        raise TypeError(f"a key of by_path must be a regular expression, got {type(key).__name__} {key!r}")
-    try:
-        return re.compile(key)
-    except re.error as error:
-        raise ValueError(f"by_path cannot read the regular expression {key!r}: {error}") from error
 
 
 def _owner(patterns: Sequence[re.Pattern[str]], path: str) -> int | None:

@@ -77,5 +77,11 @@ def test_bad_input():
     mesh, layout, _, slots, _ = placed(spread=False)
     with pytest.raises(ValueError, match="scattered names the axis 'batch'; the mesh has data=8"):
         scattered(loss, mesh, "batch", layout, slots)
+    mesh, cut, *_ = placed(spread=True)
+    other = {**slots, "rise": NamedSharding(mesh, P(None, "data"))}
+    with pytest.raises(
+        ValueError, match="parameter 'rise' is cut along its axis 0: so must its gradient be, not along 1"
+    ):
+        scattered(loss, mesh, "data", cut, other)
     with pytest.raises(ValueError, match="over a mesh of one axis, got data=4,model=2"):
         scattered(loss, jol.mesh_of("data=4,model=2"), "data", layout, slots)

@@ -118,6 +118,12 @@ def test_bad_input():
         jol.params_sharding(shapes(), MESH, {"kernel": ("pipeline",)})
     with pytest.raises(ValueError, match="has 2 axes, parameter 'query/bias' 1"):
         jol.params_sharding(shapes(), MESH, {"bias": (None, "model")})
+    with pytest.raises(ValueError, match="a rule cannot be read as a regular expression"):
+        jol.params_sharding(shapes(), MESH, {"w(": ("data",)})
+    with pytest.raises(ValueError, match="cuts two axes along one of the mesh"):
+        jol.params_sharding(shapes(), MESH, {"kernel": ("model", "model")})
+    with pytest.raises(TypeError, match="must give a mesh axis or None for each axis"):
+        jol.params_sharding(shapes(), MESH, {"kernel": "data"})
     with pytest.raises(ValueError, match="spread names the axis 'x'"):
         jol.params_sharding(shapes(), MESH, spread="x")
     with pytest.raises(ValueError, match=r"zero must be 0 .* got 2"):

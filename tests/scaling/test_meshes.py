@@ -1,6 +1,7 @@
 """Meshes from words."""
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
@@ -9,6 +10,7 @@ from jaxopt_lectures.scaling.meshes import mesh_of, planned, sizes_of, text
 
 def test_sizes_are_read():
     assert sizes_of("data=4,model=2") == {"data": 4, "model": 2} == sizes_of({"data": 4, "model": 2})
+    assert sizes_of({"data": np.int64(4)}) == {"data": 4}
     assert sizes_of(" data = 4 ") == {"data": 4}
     assert text(sizes_of("data=4,model=2")) == "data=4,model=2"
 

@@ -92,8 +92,9 @@ def test_parameters_of_one_device_are_fine_and_so_are_those_inside_of_a_program(
     same_place(jax.jit(tx.init)(jax.device_put(params, NamedSharding(mesh, P()))), expected)
 
 
-def test_eager_updates():
-    mesh, gradient = mesh_of_kind(), tree(1)
+@KINDS
+def test_eager_updates(kind):
+    mesh, gradient = mesh_of_kind(kind), tree(1)
     layout = laid_out(mesh)
     tx, params = jol.shard(jol.adam(0.1), mesh, 1, params=layout), jax.device_put(tree(0), layout)
     updates, state = tx.update(jax.device_put(gradient, layout), tx.init(params), params)
@@ -205,3 +206,97 @@ def test_matrices_are_divided_among_the_devices(kind, codec):
     expected, _ = trained(tx, params, [params] * 2)
     # bfloat16 products in another order, five steps of Newton and Schulz; stored in int8 the same codes
     np.testing.assert_allclose(after["3"], expected["3"], atol=2e-3)
+
+
+def test_modules_of_flax():
+    """`nnx.Optimizer` gives `init` boxed parameters and `update` plain ones."""
+    from flax import nnx
+
+    mesh = mesh_of_kind()
+    model = nnx.Linear(16, 32, rngs=nnx.Rngs(0))
+    layout = jol.params_sharding(nnx.state(model, nnx.Param), mesh, {"kernel": (None, "model")})
+    alone = nnx.Linear(16, 32, rngs=nnx.Rngs(0))
+    nnx.update(model, jax.device_put(nnx.state(model, nnx.Param), layout))
+    x = jnp.linspace(-1.0, 1.0, 64).reshape(4, 16)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda model: jnp.mean(model(x) ** 2))(model))
+
+    for own, tx in ((model, jol.shard(jol.adam(0.1), mesh, 1, params=layout)), (alone, jol.adam(0.1))):
+        optimizer = nnx.Optimizer(own, tx, wrt=nnx.Param)
+        step(own, optimizer)
+        step(own, optimizer)
+        if own is model:
+            assert optimizer.opt_state.mu.kernel.get_value().sharding.spec == P("data", "model")
+    assert model.kernel.get_value().sharding.spec == P(None, "model")
+    np.testing.assert_allclose(model.kernel.get_value(), alone.kernel.get_value(), rtol=1e-5)
+
+
+def test_some_of_the_parameters():
+    """Inside of a choice by path, and of a mask: places are found by path."""
+    mesh, grads = mesh_of_kind(), tree(1, count=2)
+    layout = laid_out(mesh)
+    params = jax.device_put(tree(0), layout)
+    mask = {"w": True, "b": False, "odd": False}
+    kinds = [
+        lambda tx: jol.by_path({"w": tx, ".*": jol.sgd(0.1)}),
+        lambda tx: optax.masked(tx, mask),
+    ]
+    for kind in kinds:
+        sharded = kind(jol.shard(jol.adam(0.1), mesh, 1, params=layout))
+        after, _ = trained(sharded, params, grads)
+        alone, _ = trained(kind(jol.adam(0.1)), tree(0), grads)
+        for name in alone:
+            np.testing.assert_allclose(after[name], alone[name], rtol=1e-6)
+    chosen = kinds[0](jol.shard(jol.adam(0.1), mesh, 1, params=layout))
+    assert "shard(adam; cut over data=4, axis 0)" in str(jol.explain(chosen, tree(0)))
+
+
+def test_around_a_sharded_transformation():
+    """What traces `init` with shardings as types meets one that is sharded already."""
+    mesh = mesh_of_kind()
+    layout = laid_out(mesh)
+    params = jax.device_put(tree(0), layout)
+    sharded = jol.shard(jol.adam(0.1), mesh, 1, params=layout)
+    assert jol.state_sharding(sharded, params, mesh, 1).mu["w"].spec == P("data", "model")
+    plan = jol.memory_plan(tree(0), sharded, mesh, rules={"w": (None, "model")}, changes=False)
+    assert plan.state == bytes_on(jax.devices()[0], sharded.init(params))
+    twice, _ = trained(jol.shard(sharded, mesh, 1, params=layout), params, tree(1, count=2))
+    alone, _ = trained(jol.adam(0.1), tree(0), tree(1, count=2))
+    np.testing.assert_allclose(twice["w"], alone["w"], rtol=1e-6)
+
+
+def test_state_begins_in_the_hosts_memory_inside_of_a_program():
+    mesh = jol.mesh_of("data=8")
+    tx = jol.shard(jol.adam(0.1), mesh, 1, memory_kind="pinned_host")
+    params = jax.device_put({"w": jnp.ones((64, 8))}, NamedSharding(mesh, P()))
+    state = jax.jit(tx.init)(params)
+    assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(state)} == {"pinned_host"}
+
+
+def test_places_that_cannot_be_known_are_told():
+    mesh = mesh_of_kind()
+    layout = laid_out(mesh)
+    params = jax.device_put(tree(0), layout)
+    with pytest.warns(UserWarning, match="tell where they lie"):
+        jol.shard(jol.adam(0.1), mesh, 1).init(params)
+    tx = jol.shard(jol.adam(0.1), mesh, 1, params={"w": layout["w"]})
+    with pytest.raises(ValueError, match="no sharding of parameter 'b'; it has w"):
+        tx.init(params)
+    other = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    with pytest.raises(ValueError, match="along 'x', an axis of another mesh; shard was given data=4,model=2"):
+        jol.shard(jol.adam(0.1), mesh).init(jax.device_put({"w": jnp.ones(8)}, NamedSharding(other, P("x"))))
+    mixed = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Explicit))
+    with pytest.raises(ValueError, match="all Auto, or all Explicit"):
+        jol.shard(jol.adam(0.1), mixed)
+    with pytest.raises(TypeError, match=r"a mesh is a jax\.sharding\.Mesh"):
+        jol.shard(jol.adam(0.1), None)
+    assert jol.shard(jol.adam(0.1), "data=8", 1).init({"w": jnp.ones(8)}).mu["w"].sharding.spec == P("data")
+
+
+def test_an_axis_of_one_device_cuts_nothing_and_says_so():
+    mesh = jol.mesh_of({"data": 1, "model": 8})
+    tx = jol.shard(jol.adam(0.1), mesh, 1)
+    assert not any(tx.init({"w": jnp.ones(8)}).mu["w"].sharding.spec)
+    assert "shard(adam; on every device)" in str(jol.explain(tx, {"w": jnp.ones(8)}))

@@ -33,6 +33,14 @@ LINES = {
         Collective("all-gather", 64, 8),
         64 * 7 / 8,
     ),
+    "%h = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1}}": (
+        Collective("collective-permute", 32, 2),
+        32,
+    ),
+    "%i = s4[8]{0} all-reduce(%x), replica_groups={{0},{1,2,3}}, to_apply=%add": (
+        Collective("all-reduce", 4, 3),
+        2 * 4 * 2 / 3,
+    ),
     "%g = f32[16]{0} all-gather(%x), replica_groups=mesh['a'=8] {'a':(2)4}, dimensions={0}": (
         Collective("all-gather", 64, 4),
         64 * 3 / 4,
@@ -40,7 +48,7 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: line[1])
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split("(%")[0].split()[-1])
 def test_lines_are_read(line):
     collective, nbytes = LINES[line]
     assert collectives(line) == [collective]
@@ -52,7 +60,19 @@ def test_others_are_not():
     assert collectives("%j = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, to_apply=%add") == []  # to nobody
 
 
+def test_all_devices_are_those_of_the_module():
+    header = "HloModule jit_f, num_partitions=8, entry_computation_layout={()->f32[]}"
+    line = "%l = f32[4]{0} all-reduce(%x), replica_groups={}, to_apply=%add"
+    assert collectives(f"{header}\n{line}") == [Collective("all-reduce", 16, 8)]
+
+
+def test_a_permutation_to_oneself_sends_nothing():
+    assert sent("%m = f32[4]{0} collective-permute(%x), source_target_pairs={{0,0},{1,1}}") == 0
+
+
 def test_a_form_that_is_not_known_is_told():
+    with pytest.raises(ValueError, match="not counted"):
+        collectives("%n = f32[4]{0} ragged-all-to-all(%x), replica_groups={{0,1}}")
     with pytest.raises(ValueError, match="unknown devices"):
         collectives("%k = f32[4]{0} all-reduce(%x), replica_groups=everyone")
 

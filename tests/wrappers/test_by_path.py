@@ -249,7 +249,7 @@ def test_what_it_says():
         ([("a", None)], TypeError, r"takes a mapping, \{regular expression: transformation\}, got list"),
         ({}, ValueError, "at least one part"),
         ({3: jol.sgd(0.1)}, TypeError, "a key of by_path must be a regular expression, got int 3"),
-        ({"(": jol.sgd(0.1)}, ValueError, r"cannot read the regular expression '\(': missing \)"),
+        ({"(": jol.sgd(0.1)}, ValueError, r"cannot be read as a regular expression, '\(': missing \)"),
         ({"a": jol.sgd}, TypeError, r"part 'a' must be a transformation.*call the factory first"),
         ({"a": "freeze"}, TypeError, "part 'a' must be a transformation, got str"),
     ],
