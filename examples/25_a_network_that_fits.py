@@ -31,8 +31,8 @@ plan = jol.memory_plan("gpt3-175b", jol.adam(1e-4), "data=64,model=8", zero=1, m
 print(plan)
 
 # %%
-# Adam's two moments take 2.7 GB of each device, not 175: ZeRO-1 has cut them over the sixty-four. Weights and gradients
-# are now the largest.
+# Adam's two moments take 2.8 GB of each device, not 179: ZeRO-1 has cut them over the sixty-four. What is left to make
+# smaller are weights, gradients and activations.
 
 # %%
 # What each cut saves

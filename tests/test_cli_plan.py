@@ -56,3 +56,11 @@ def test_what_cannot_be_done_is_refused_in_one_line(line, hint, capsys):
     code, out, err = told(line, capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert hint in err
+
+
+def test_a_picture_that_cannot_be_written_costs_no_table(capsys, tmp_path):
+    picture = tmp_path / "nowhere" / "plan.png"
+    code, out, err = told(f"gpt2-small --mesh data=8 --picture {picture}", capsys)
+    assert code == 2
+    assert "optimizer state" in out
+    assert f"cannot be written to {picture}: No such file" in err

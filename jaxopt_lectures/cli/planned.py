@@ -30,11 +30,14 @@ def run(name: str, optimizer: str, mesh: str | None, picture: Path | None, optio
         if options["zero"] is None:
             options["zero"] = int("data" in over.axis_names)
         plan = memory_plan(_model(name), _optimizer(optimizer), over, **options)
-        if picture is not None:
-            plan.save(picture)
     except (Unknown, TypeError, ValueError, ImportError) as error:
         raise Refusal(str(error)) from error
     _tell(plan)
+    if picture is not None:
+        try:
+            plan.save(picture)
+        except OSError as error:
+            raise Refusal(f"the picture cannot be written to {picture}: {error.strerror}") from error
     return 1 if plan.fits is False else 0
 
 

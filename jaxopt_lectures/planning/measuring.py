@@ -12,15 +12,12 @@ from jax.sharding import AbstractMesh
 
 from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.planning.on_device import Lying, here, largest, local, placed, state_on_device
+from jaxopt_lectures.planning.on_device import Lying, at_once, here, largest, local, placed, state_on_device
 from jaxopt_lectures.planning.residuals import Residuals, size_of, with_block
 from jaxopt_lectures.planning.subjects import Subject
 from jaxopt_lectures.scaling.layouts import Rules
 from jaxopt_lectures.storage.store import store
 from jaxopt_lectures.wrappers.wrapped import treated
-
-_AT_ONCE = 3
-"""Arrays as large as the largest parameter while a step is taken: gradient or slot in float32, update, new value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Measuring:
         params = self.params(choice.dtype, choice.zero)
         size = sum(here(p, p.sharding) for p in jax.tree.leaves(params))
         state = self.state(choice.dtype, choice.zero, choice.code)
-        kept, temporaries = self.kept(choice.dtype, choice.again), _AT_ONCE * largest(params)
+        kept, temporaries = self.kept(choice.dtype, choice.again), at_once(params)
         if kept is not None:
             # A value and the derivative by it; a block's inside where it is computed again.
             backward = 2 * kept.largest + kept.again + (self._gathered(choice.dtype) if choice.zero == 3 else 0)

@@ -72,6 +72,16 @@ def largest(params: Any) -> int:
     return max((here(p, p.sharding) for p in jax.tree.leaves(params)), default=0)
 
 
+def at_once(params: Any) -> int:
+    """Bytes of what is there while a step is taken on the largest: slot or gradient in float32, update, new value."""
+
+    def one(p: Any) -> int:
+        mine = here(p, p.sharding)
+        return 2 * mine + max(4, p.dtype.itemsize) * (mine // p.dtype.itemsize)
+
+    return max(map(one, jax.tree.leaves(params)), default=0)
+
+
 def here(x: Any, where: Any) -> int:
     """Bytes on each device of one array that lies so."""
     if not x.size:

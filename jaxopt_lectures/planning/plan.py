@@ -211,7 +211,7 @@ def _check(mesh: AbstractMesh, zero: int, axis: str, memory: float | None) -> No
     if axis not in mesh.axis_names and (zero or axis != "data"):
         known = ", ".join(map(repr, mesh.axis_names))
         raise ValueError(f"zero={zero} names the axis {axis!r}; the mesh has {known}: choose one of them, or zero=0")
-    if memory is not None and not memory > 0:
+    if memory is not None and not 0 < memory < math.inf:
         raise ValueError(f"memory must be the GB of each device, above 0, got {memory!r}")
 
 

@@ -13,7 +13,7 @@ class Residuals:
     """Bytes that wait on a device between forward and backward pass.
 
     Attributes:
-      kept: all of them, without the parameters.
+      kept: all of them, without the parameters; the batch itself among them.
       largest: the largest array.
       again: what is computed once more in the backward pass, and alive only then; 0 without rematerialization.
     """
@@ -23,23 +23,24 @@ class Residuals:
     again: int = 0
 
 
-def residuals(loss: Callable[..., Any], params: Any, *inputs: Any) -> Residuals:
-    """The arrays in the function that `jax.vjp` of the loss gives; nothing is computed.
+def residuals(loss: Callable[..., Any], params: Any, *batch: Any, rest: tuple[Any, ...] = ()) -> Residuals:
+    """The arrays in the function that `jax.vjp` of the loss gives, and the batch; nothing is computed.
 
     Args:
-      loss: `(params, *inputs)` -> scalar.
+      loss: `(params, *rest, *batch)` -> scalar.
       params: tree of `jax.ShapeDtypeStruct`; where they are among what is kept, they are not counted.
-      inputs: trees of `jax.ShapeDtypeStruct`, of one device's part of the batch.
+      batch: trees of `jax.ShapeDtypeStruct`, of one device's part.
+      rest: what else the model has; not counted either.
     """
 
-    def kept(params: Any, *inputs: Any) -> Any:
-        own = {id(leaf) for leaf in jax.tree.leaves((params, inputs))}
-        _, back = jax.vjp(lambda params: loss(params, *inputs), params)
+    def kept(params: Any, rest: Any, batch: Any) -> Any:
+        own = {id(leaf) for leaf in jax.tree.leaves((params, rest, batch))}
+        _, back = jax.vjp(lambda params: loss(params, *rest, *batch), params)
         found = {id(leaf): leaf for leaf in jax.tree.leaves(back)}
         return [leaf for key, leaf in found.items() if key not in own]
 
-    sizes = [size_of(leaf) for leaf in jax.eval_shape(kept, params, *inputs)]
-    return Residuals(sum(sizes), max(sizes, default=0))
+    sizes = [size_of(leaf) for leaf in jax.eval_shape(kept, params, rest, batch)]
+    return Residuals(sum(sizes) + sum(map(size_of, jax.tree.leaves(batch))), max(sizes, default=0))
 
 
 def extrapolated(one: Residuals, two: Residuals, blocks: int) -> Residuals:

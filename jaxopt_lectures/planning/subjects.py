@@ -112,7 +112,7 @@ class Traced(Subject):
             return None
         params = cast(self.shapes, dtype)
         mine = jax.tree.map(lambda x: jax.ShapeDtypeStruct((x.shape[0] // parts, *x.shape[1:]), x.dtype), self.inputs)
-        return residuals(self.loss(compute, again), params, *self.rest, *mine)
+        return residuals(self.loss(compute, again), params, *mine, rest=self.rest)
 
 
 def subject_of(asked: Any, loss: Callable[..., Any] | None, batch: Any, parts: int) -> Subject:
@@ -186,9 +186,7 @@ def _model_of(task: Task) -> Any:
 
 def _examples(task: Task, batch: Any) -> tuple[Any, ...]:
     """A batch of a task, as shapes: the first example, as many times."""
-    size = task.batch_size if batch is None else batch
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"batch must be a number of examples, at least 1, got {batch!r}")
+    size = _count(task.batch_size if batch is None else batch)
     first = [taken(part, np.array([0])) for part in task.data().train]
     return tuple(jax.ShapeDtypeStruct((size, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)) for x in first)
 
@@ -217,8 +215,13 @@ def _inputs(batch: Any, parts: int) -> tuple[tuple[Any, ...], int]:
 
 
 def _divided(batch: Any, parts: int) -> int:
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch must be a number of examples, at least 1, got {batch!r}")
+    batch = _count(batch)
     if batch % parts:
         raise ValueError(f"batch={batch} cannot be divided into {parts} parts: take {-(-batch // parts) * parts}")
     return batch
+
+
+def _count(batch: Any) -> int:
+    if not isinstance(batch, (int, np.integer)) or isinstance(batch, bool) or batch < 1:
+        raise ValueError(f"batch must be a number of examples, at least 1, got {batch!r}")
+    return int(batch)

@@ -224,3 +224,23 @@ def test_what_cannot_be_planned(asked, options, kind, told):
 def test_no_transformation():
     with pytest.raises(TypeError, match="memory_plan's argument"):
         memory_plan(PARAMS, "adam")
+
+
+def test_the_batch_itself_is_counted():
+    """A linear loss keeps nothing but its inputs."""
+    x = jax.ShapeDtypeStruct((1024, 4096), jnp.float32)
+    params = {"w": jax.ShapeDtypeStruct((4096,), jnp.float32)}
+    plan = sizes(params, jol.sgd(0.1), "data=8", loss=lambda params, x: jnp.sum(x @ params["w"]), batch=(x,))
+    assert plan.activations == 1024 * 4096 * 4 // 8
+
+
+def test_temporaries_of_narrow_parameters_have_float32_among_them():
+    """Slot or gradient in float32, the update and the new value in bfloat16."""
+    plan = sizes({"w": jax.ShapeDtypeStruct((1000,), jnp.bfloat16)}, jol.adam(0.1))
+    assert plan.temporaries == 1000 * (4 + 2 + 2)
+
+
+@pytest.mark.parametrize("memory", [0, -1, math.inf, math.nan])
+def test_memory_is_a_number_of_gigabytes(memory):
+    with pytest.raises(ValueError, match="memory must be the GB of each device"):
+        sizes(PARAMS, jol.adam(0.1), memory=memory)
