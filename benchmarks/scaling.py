@@ -22,6 +22,13 @@ from jaxopt_lectures.scaling.layouts import slots_sharding, state_shapes
 from jaxopt_lectures.scaling.traffic import collectives, sent
 
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256, 1024)
+ESTIMATES = (
+    (None, "data=1", 2),
+    (None, "data=1", 8),
+    ("int8", "data=1", 8),
+    (None, "data=8", 16),
+    (None, "data=4,model=2", 16),
+)
 WIDTH = 1024  # every axis of every parameter is divided by every one of them
 
 
@@ -51,6 +58,35 @@ def plan():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         found.append((time.perf_counter() - began, int(done.stderr.split()[-1]) * 1024))
     return {"seconds": sorted(seconds for seconds, _ in found), "peak_bytes": max(size for _, size in found)}
+
+
+def plans():
+    """Plans against live buffers of eight devices, for every card and codec: bytes of state that differ."""
+    return _in_a_process("plans_of", 8)
+
+
+def estimates():
+    """Gradients, activations and temporaries of a plan, over the temporary memory of the compiled step."""
+    return {
+        f"{code or 'float32'}, {mesh}, batch {batch}": _in_a_process("estimate_of", 8, code, mesh, batch)
+        for code, mesh, batch in ESTIMATES
+    }
+
+
+def networks():
+    """Networks by name: counted and published parameters, and bytes on one device with one example."""
+    from jaxopt_lectures.planning import configurations
+
+    found = {}
+    for name in configurations.names():
+        known = configurations.get(name)
+        adam, int8 = (
+            jol.memory_plan(name, jol.adam(1e-4), store=code, batch=1, changes=False) for code in (None, "int8")
+        )
+        found[name] = {"counted": known.counted, "published": known.published, "parameters": adam.parameters}
+        found[name] |= {"adam": adam.state, "int8": int8.state, "activations": adam.activations}
+        print(name, found[name], flush=True)
+    return found
 
 
 def projection():
@@ -133,6 +169,65 @@ def state_of(count):
     return found
 
 
+def plans_of(count):
+    """On so many devices, half of them along model."""
+    mesh = jol.mesh_of({"data": count // 2, "model": 2})
+    rules = {"matrix": (None, "model"), "both": ("model",)}
+    params = {"matrix": jnp.ones((64, 128)), "both": jnp.ones((8, 64)), "odd": jnp.ones(7)}
+    layout = jol.params_sharding(params, mesh, rules)
+    placed, compared, different = jax.device_put(params, layout), 0, []
+    for card in jol.registry.cards():
+        for codec in (None, "int8", "int4", "bf16", "fp8"):
+            tx = card.factory(learning_rate=0.1)
+            tx = tx if codec is None else jol.store(tx, codec, min_size=64)
+            for zero in (0, 1):
+                state = jol.shard(tx, mesh, zero, params=layout).init(placed)
+                mine = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+                told = jol.memory_plan(params, tx, mesh, zero=zero, rules=rules, changes=False).state
+                compared += 1
+                different += [] if told == mine else [f"{card.name}, {codec}, zero={zero}: {told} for {mine}"]
+    return {"compared": compared, "different": different}
+
+
+def estimate_of(count, code, mesh, batch):
+    """Of a GPT of 4 layers, width 256, 256 tokens, vocabulary 2048."""
+    from flax import nnx
+
+    from jaxopt_lectures.models import GPT
+
+    del count
+    mesh = jol.mesh_of(mesh)
+    shaped = nnx.eval_shape(lambda: GPT(2048, context=256, layers=4, heads=4, width=256, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(shaped)
+    rules = {pattern: spec for pattern, spec in GPT.mesh_rules.items() if "model" in mesh.axis_names}
+    layout = jol.params_sharding(params, mesh, rules)
+    tx = jol.adam(1e-3) if code is None else jol.store(jol.adam(1e-3), code)
+    sharded, there = jol.shard(tx, mesh, 1, params=layout), _at(params, layout)
+    state = _at(
+        state_shapes(tx, params, slots_sharding(there, mesh, 1, "data")), jol.state_sharding(tx, there, mesh, 1)
+    )
+    tokens = jax.ShapeDtypeStruct((batch, 256), jnp.int32, sharding=jax.NamedSharding(mesh, jax.P("data")))
+
+    def loss(model, x, y):
+        return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
+
+    def step(params, state, x, y):
+        gradients = jax.grad(lambda params: loss(nnx.merge(graph, params), x, y))(params)
+        updates, state = sharded.update(gradients, state, params)
+        return jol.apply_updates(params, updates), state
+
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(there, state, tokens, tokens).compile()
+    held = compiled.memory_analysis()
+    plan = jol.memory_plan(shaped, tx, mesh, loss=loss, batch=(tokens, tokens), changes=False)
+    arguments = plan.parameters + plan.state + 2 * 4 * 256 * batch // mesh.shape["data"]
+    return {
+        "measured": held.temp_size_in_bytes,
+        "planned": plan.gradients + plan.activations + plan.temporaries,
+        "arguments": held.argument_size_in_bytes,
+        "planned_arguments": arguments,
+    }
+
+
 def _loss(params, rest, x, y):
     for layer in range(2):
         x = jnp.tanh(x @ params[f"{layer}/rise"] + params[f"{layer}/bias"]) @ params[f"{layer}/fall"]
@@ -162,10 +257,10 @@ def _memory(compiled):
     return {"argument_bytes": found.argument_size_in_bytes, "temporary_bytes": found.temp_size_in_bytes}
 
 
-def _in_a_process(part, count):
+def _in_a_process(part, count, *more):
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
     flags += f" --xla_force_host_platform_device_count={count}"
-    code = f"import json; from benchmarks import scaling; print(json.dumps(scaling.{part}({count})))"
+    code = f"import json; from benchmarks import scaling; print(json.dumps(scaling.{part}(*{(count, *more)!r})))"
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False
@@ -176,7 +271,16 @@ def _in_a_process(part, count):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-PARTS = {"traffic": traffic, "matrices": matrices, "state": state, "plan": plan, "projection": projection}
+PARTS = {
+    "traffic": traffic,
+    "matrices": matrices,
+    "state": state,
+    "plan": plan,
+    "plans": plans,
+    "estimates": estimates,
+    "networks": networks,
+    "projection": projection,
+}
 
 
 if __name__ == "__main__":

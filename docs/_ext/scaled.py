@@ -47,6 +47,50 @@ def cut_state(rows: Mapping[str, Any]) -> str:
     )
 
 
+def networks(rows: Mapping[str, Any]) -> str:
+    """Networks by name."""
+    lines = []
+    for name, own in rows["networks"]["found"].items():
+        apart = own["counted"] / own["published"] - 1
+        sizes = [f"{own[piece] / 1e9:.3g}" for piece in ("parameters", "adam", "int8", "activations")]
+        published = f"{own['published']:,}" if apart == 0 else f"{own['published'] / 1e9:.4g} B"
+        lines.append([f"`{name}`", f"{own['counted']:,}", published, f"{100 * apart:.2g} %" if apart else "0", *sizes])
+    header = [
+        "",
+        "counted parameters",
+        "published",
+        "difference",
+        "parameters, GB",
+        "Adam's state",
+        "in int8",
+        "activations",
+    ]
+    return table(header, lines)
+
+
+def estimates(rows: Mapping[str, Any]) -> str:
+    """Plans against compiled steps."""
+    lines = []
+    for name, own in rows["estimates"]["found"].items():
+        sizes = [f"{own[piece] / 1e6:.0f}" for piece in ("measured", "planned")]
+        exact = f"{own['planned_arguments'] / own['arguments']:.4f}"
+        lines.append([name, *sizes, f"{own['planned'] / own['measured']:.2f}", exact])
+    return table(
+        ["", "measured, MB", "plan, MB", "plan / measured", "parameters, state and batch, plan / measured"], lines
+    )
+
+
+def plans(rows: Mapping[str, Any]) -> str:
+    """What plans were compared with, and how long one takes."""
+    found, took = rows["plans"]["found"], rows["plan"]["found"]
+    return (
+        f"Of {found['compared']} plans of optimizer state, every optimizer of `list` in float32, int8, int4, bf16 and "
+        f"fp8 with `zero` 0 and 1, {len(found['different'])} differed from the live arrays of eight devices. The plan "
+        f"of GPT-3 takes {took['seconds'][1]:.1f} s and {took['peak_bytes'] / 1e6:.0f} MB, a whole process with its "
+        "imports.\n"
+    )
+
+
 def projection(rows: Mapping[str, Any]) -> str:
     """GPT-3 on more and more devices."""
     lines = []
@@ -58,10 +102,13 @@ def projection(rows: Mapping[str, Any]) -> str:
     return table(["devices", "", "state in", "parameters, GB", "gradients, GB", "state, GB", "sent a step, GB"], lines)
 
 
+PAGES = (traffic, matrices, cut_state, networks, estimates, plans, projection)
+
+
 def write(app: Any) -> None:
     """The tables, to be included."""
     record = json.loads(RESULTS.read_text())
-    texts = {f"{make.__name__}.md": make(record["rows"]) for make in (traffic, matrices, cut_state, projection)}
+    texts = {f"{make.__name__}.md": make(record["rows"]) for make in PAGES}
     rewritten(Path(app.srcdir) / FOLDER, {**texts, "scaled_told.md": told(record)})
 
 
