@@ -69,9 +69,12 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.beyond
+	$(BIN)/python -m benchmarks.scaling
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
+	KILLS=20 $(BIN)/python -m pytest -s tests/training/test_lost_process.py tests/training/test_processes.py
 	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py tests/conformance/test_sharded.py
 
 format: $(VENV)/.test

@@ -153,3 +153,36 @@ def test_curves():
     assert falling[0].startswith("100 █")
     assert falling[2].startswith("  1 █")
     assert "▅" in falling[1], "the middle value stands in the middle"
+
+
+def test_a_mesh_by_words(tmp_path, capsys):
+    """A run begun on eight devices and gone on with on one: what it is trained on is not among its options."""
+    folder = tmp_path / "a"
+    words = ["--mesh", "data=4,model=2", "--zero", "3", "--batch-size", "4", *SHORT]
+    code, _, err = run(capsys, "train", "xor", "--checkpoint", folder, *words)
+    assert code == 0, err
+    told = json.loads((folder / "run.json").read_text())
+    assert (told["mesh"], told["zero"], told["processes"]) == ("data=4,model=2", 3, 1)
+    assert not {"mesh", "zero"} & set(told["notes"])
+    code, out, err = run(capsys, "train", "--resume", folder, "--steps", "60")
+    assert code == 0, err
+    assert "step 60" in out
+    assert "mesh" not in json.loads((folder / "run.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mesh", "data=3"], "do not divide the 8 devices"),
+        (["--mesh", "data=8", "--batch-size", "4"], "a batch of 4 cannot be divided by data=8: choose a multiple of 8"),
+        (["--mesh", "model=8"], "name one of its axes 'data', or choose zero=0"),
+        (["--mesh", "data=2", "--zero", "2"], "zero must be 0"),
+        (["--scatter", "true"], "scatter needs a mesh"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_meshes_that_are_refused(words, said, capsys):
+    code, out, err = run(capsys, "train", "xor", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1

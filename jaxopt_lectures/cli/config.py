@@ -36,6 +36,12 @@ DEFAULTS: dict[str, Any] = {
     "data_dir": None,
     "checkpoint": None,
     "checkpoint_seconds": 30.0,
+    "mesh": None,
+    "zero": 1,
+    "scatter": False,
+    "coordinator": None,
+    "processes": None,
+    "process_id": None,
 }
 WORDS = (
     "task",
@@ -46,7 +52,11 @@ WORDS = (
     "way",
     "data_dir",
     "checkpoint",
+    "mesh",
+    "coordinator",
 )
+OF_THE_START = ("mesh", "zero", "scatter", "coordinator", "processes", "process_id")
+"""Options that say on what is trained: a run that is gone on with may have others."""
 """Options that are words, also where they look like numbers."""
 
 

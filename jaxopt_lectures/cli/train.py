@@ -20,6 +20,7 @@ from jaxopt_lectures.training import picture
 from jaxopt_lectures.training.fit import fit
 from jaxopt_lectures.training.history import History, from_lines
 from jaxopt_lectures.training.log import metric_text
+from jaxopt_lectures.training.processes import first, joined
 from jaxopt_lectures.training.stopping import Stop
 
 _INTERRUPTED, _UNFINISHED = 130, 1
@@ -42,6 +43,13 @@ def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
     for word in config.WORDS:
         if options[word] is not None and not isinstance(options[word], str):
             raise Refusal(f"{word} must be a word, got {options[word]!r}")
+    terminal = Terminal(sys.stderr)
+    with _told(terminal), joined(*(options[word] for word in ("coordinator", "processes", "process_id"))):
+        return _trained(options, terminal)
+
+
+def _trained(options: dict[str, Any], terminal: Terminal) -> int:
+    """Trains, alone or as one of several processes, and tells how it ended."""
     task = tasks.get(task_name(options["task"]), options["data_dir"])
     if options["batch_size"] is not None:
         task = dataclasses.replace(task, batch_size=options["batch_size"])
@@ -50,15 +58,16 @@ def train(given: dict[str, Any], file: Path | None, resume: Path | None) -> int:
         raise Refusal(f"steps must be a whole number, at least 1, got {steps!r}")
     tx = config.optimizer(options, steps)
     arguments = {word: options[word] for word in ("seed", "eval_every", "on_nonfinite", "accumulate", "compute_dtype")}
-    arguments |= {word: options[word] for word in ("way", "checkpoint", "checkpoint_seconds")}
-    terminal = Terminal(sys.stderr)
-    with _told(terminal):
-        stop = Stop(options["to_target"] or None, options["patience"], None, options["seconds"])
-        if options["checkpoint"] is not None:
-            kept = {key: value for key, value in options.items() if value != config.DEFAULTS.get(key, ...)}
-            arguments["notes"] = kept
-        history = fit(task, tx, steps=steps, stop=stop, log="bar" if terminal.animated else "lines", **arguments)
-    _tell(task, history, options["checkpoint"])
+    arguments |= {
+        word: options[word] for word in ("way", "checkpoint", "checkpoint_seconds", "mesh", "zero", "scatter")
+    }
+    stop = Stop(options["to_target"] or None, options["patience"], None, options["seconds"])
+    if options["checkpoint"] is not None:
+        kept = {key: value for key, value in options.items() if value != config.DEFAULTS.get(key, ...)}
+        arguments["notes"] = {key: value for key, value in kept.items() if key not in config.OF_THE_START}
+    history = fit(task, tx, steps=steps, stop=stop, log="bar" if terminal.animated else "lines", **arguments)
+    if first():
+        _tell(task, history, options["checkpoint"])
     if history.ended == "interrupted":
         return _INTERRUPTED
     return _UNFINISHED if history.ended == "nonfinite" or not history.saved else 0

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lectures.tasks.task import Examples, is_array, taken
+from jaxopt_lectures.training.placement import Placement, put
+from jaxopt_lectures.training.processes import agreed
 
 _ROWS = 2**20
 """No more row numbers are dealt at once: 4 MiB."""
@@ -68,12 +70,21 @@ class Batches:
       batch_size: examples of a step.
       seed: what the order depends on, beside the epoch.
       resident: whether the examples stay on the device; if None, they do where they fill no more than a quarter of it.
+      placement: the mesh on whose devices they are to lie, in whole on each; a step takes its part of them there.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, seed: Sequence[int], resident: bool | None = None) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        seed: Sequence[int],
+        resident: bool | None = None,
+        placement: Placement | None = None,
+    ) -> None:
         self.examples, self.batch_size, self.seed = examples, batch_size, tuple(seed)
         self.count = len(examples.x)
-        self.resident = _fits(examples) if resident is None else resident
+        self.resident = agreed(_fits(examples)) if resident is None else resident
+        self._sharding = None if placement is None else placement.whole
         self.capacity = max(1, _ROWS // batch_size)
         if not self.resident:
             one = sum(np.asarray(part[0]).nbytes for part in examples)
@@ -81,7 +92,7 @@ class Batches:
         self.capacity = min(self.capacity, 2**10)
         self._worker = ThreadPoolExecutor(1, "batches")
         self._ahead: tuple[int, int, Future[Chunk]] | None = None
-        self._here = Examples(*(jnp.asarray(np.asarray(part)) for part in examples)) if self.resident else None
+        self._here = Examples(*(self._sent(np.asarray(part)) for part in examples)) if self.resident else None
 
     def chunk(self, start: int, steps: int) -> Chunk:
         """The batches of so many steps, at most `capacity`, from `start` on."""
@@ -106,23 +117,26 @@ class Batches:
         rows = deal(self.seed, self.count, self.batch_size, start, steps)
         if self._here is not None:
             dealt[:steps] = rows
-            return Chunk(self._here, jnp.asarray(dealt), steps)
+            return Chunk(self._here, self._sent(dealt), steps)
         dealt[:steps] = np.arange(rows.size).reshape(rows.shape)
         size = self.capacity * self.batch_size
-        examples = Examples(*(_gathered(part, rows.ravel(), size) for part in self.examples))
-        return Chunk(examples, jnp.asarray(dealt), steps)
+        examples = Examples(*(self._sent(_gathered(part, rows.ravel(), size)) for part in self.examples))
+        return Chunk(examples, self._sent(dealt), steps)
+
+    def _sent(self, numbers: np.ndarray) -> jax.Array:
+        return jnp.asarray(numbers) if self._sharding is None else put(numbers, self._sharding)
 
 
-def _gathered(part: Any, rows: np.ndarray, size: int) -> jax.Array:
-    """These examples on the device, filled up to that many, so that the program sees one shape."""
+def _gathered(part: Any, rows: np.ndarray, size: int) -> np.ndarray:
+    """These examples, filled up to that many, so that the program sees one shape."""
     found = taken(part, rows)
     room = np.zeros((size, *found.shape[1:]), found.dtype)
     room[: len(found)] = found
-    return jnp.asarray(room)
+    return room
 
 
 def _fits(examples: Examples) -> bool:
     if not all(is_array(part) and not isinstance(part, np.memmap) for part in examples):
         return False
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     return sum(part.nbytes for part in examples) <= stats.get("bytes_limit", 4 * _RESIDENT) // 4

@@ -1,8 +1,10 @@
 """Checkpoints of a run: orbax writes and deletes them, this names their leaves and reads them back with their types."""
 
+import ast
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
+
+from jaxopt_lectures.training.processes import agreed
 
 _KEPT = 3
 
@@ -90,23 +94,26 @@ class Checkpoints:
         """Deletes a checkpoint."""
         self.manager.delete(step)
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Any, converted: Callable[[Any], Any]) -> tuple[Any, dict[str, Any]] | None:
         """The last checkpoint that can be read, with its meta; None where there is none at all.
 
         What lies behind it is deleted, with a warning: it will be written again.
 
         Args:
           like: a tree with the structure, shapes, dtypes and devices of what was saved.
+          converted: puts slots that were kept in other blocks, as on another mesh, into those of `like`.
 
         Raises:
           Unreadable: there are some, and none can be read; or the last one is of another tree.
         """
         broken: list[str] = []
-        for step in self.steps():
+        for step in agreed(self.steps()):
             try:
                 meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-                _check_same(meta["leaves"], described(like), step)
-                state = self._read(step, like, meta["packed"])
+                saved = _as_saved(meta["leaves"], like)
+                _check_same(meta["leaves"], described(saved), step)
+                state = self._read(step, saved, meta["packed"])
+                state = state if described(saved) == described(like) else converted(state)
             except Unreadable:
                 raise
             except Exception as error:  # whatever a torn file makes of the readers
@@ -132,7 +139,11 @@ class Checkpoints:
     def _read(self, step: int, like: Any, packed: bool) -> Any:
         leaves, treedef = jax.tree.flatten(like)
         data = [_data(leaf) for leaf in leaves]
-        shapes = jax.eval_shape(_packed, data) if packed else {f"{i:06}": _shape(leaf) for i, leaf in enumerate(data)}
+        shapes = {f"{i:06}": _shape(leaf) for i, leaf in enumerate(data)}
+        if packed:  # by a run on one device; each process reads it all
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            found = jax.eval_shape(_packed, data)
+            shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=here) for name, one in found.items()}
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
         found = self.manager.restore(step, args=arguments)["state"]
         parts = _unpacked(found, data) if packed else [found[name] for name in sorted(found)]
@@ -143,6 +154,24 @@ def described(tree: Any) -> list[str]:
     """A line for each leaf: path, dtype, shape."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in leaves]
+
+
+def _as_saved(lines: list[str], like: Any) -> Any:
+    """The tree with the scales that were saved: as many as there were blocks, which end where parts of devices end."""
+
+    def one(line: str, mine: str, leaf: Any) -> Any:
+        (path, *shape), (own, *_) = line.rsplit(" (", 1), mine.rsplit(" (", 1)
+        if line == mine or path != own or not path.split(" ")[0].endswith(".scale"):
+            return leaf
+        whole = leaf.sharding
+        if isinstance(whole, jax.sharding.NamedSharding):
+            whole = jax.sharding.NamedSharding(whole.mesh, jax.sharding.PartitionSpec())
+        return jax.ShapeDtypeStruct(ast.literal_eval("(" + shape[0]), leaf.dtype, sharding=whole)
+
+    leaves, treedef = jax.tree.flatten(like)
+    if len(leaves) != len(lines):
+        return like
+    return treedef.unflatten([one(*row) for row in zip(lines, described(like), leaves, strict=True)])
 
 
 def _check_same(saved: list[str], mine: list[str], step: int) -> None:
@@ -197,7 +226,10 @@ def _shape(leaf: Any) -> Any:
 
 def _as_before(numbers: Any, leaf: Any) -> Any:
     """What was read, as a leaf like that one: a key where it is one, free to go to any device where it is."""
-    numbers = jax.device_put(numbers, leaf.sharding) if leaf.committed else jnp.asarray(np.asarray(numbers))
+    if isinstance(numbers, np.ndarray) and not (isinstance(leaf, jax.Array) and leaf.is_fully_addressable):
+        numbers = jax.make_array_from_callback(numbers.shape, _data(leaf).sharding, lambda index: numbers[index])
+    elif isinstance(leaf, jax.Array):
+        numbers = jax.device_put(numbers, leaf.sharding) if leaf.committed else jnp.asarray(np.asarray(numbers))
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else numbers
 
 

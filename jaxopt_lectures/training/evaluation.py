@@ -12,6 +12,7 @@ from flax import nnx
 from jaxopt_lectures.core.transformation import eval_params, gradient_point
 from jaxopt_lectures.tasks.task import Data, Task
 from jaxopt_lectures.training.parts import parts
+from jaxopt_lectures.training.placement import Placement
 from jaxopt_lectures.training.program import TrainState, batch_loss
 
 
@@ -53,9 +54,11 @@ def weights_of(state: TrainState) -> Any:
 
 
 @functools.lru_cache(maxsize=32)
-def gradient_norm(task: Task, accumulate: int, compute_dtype: Any) -> Callable[[TrainState, Any, Any], jax.Array]:
+def gradient_norm(
+    task: Task, accumulate: int, compute_dtype: Any, placement: Placement | None = None
+) -> Callable[[TrainState, Any, Any], jax.Array]:
     """The length of a batch's gradient, where the optimizer wants it taken: a compiled `(state, examples, rows)`."""
-    loss = batch_loss(task, accumulate, compute_dtype)
+    loss = batch_loss(task, accumulate, compute_dtype, placement)
 
     def norm(state: TrainState, examples: Any, rows: jax.Array) -> jax.Array:
         x, y = (part[rows] for part in examples)

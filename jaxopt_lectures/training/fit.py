@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from jaxopt_lectures.core.transformation import Transformation
 from jaxopt_lectures.records import environment
+from jaxopt_lectures.scaling.layouts import Rules
+from jaxopt_lectures.scaling.meshes import Sizes
 from jaxopt_lectures.tasks.task import Data, Task, check
 from jaxopt_lectures.terminal.interrupts import Interrupts
 from jaxopt_lectures.training.checkpoints import Checkpoints, Unreadable
@@ -22,6 +25,8 @@ from jaxopt_lectures.training.history import History
 from jaxopt_lectures.training.keeper import Keeper, restored
 from jaxopt_lectures.training.log import Log, shown
 from jaxopt_lectures.training.loop import Loop
+from jaxopt_lectures.training.placement import Placement, placed
+from jaxopt_lectures.training.processes import settled, watched
 from jaxopt_lectures.training.program import start
 from jaxopt_lectures.training.settings import NonFinite, Settings, settings
 from jaxopt_lectures.training.stopping import Stop
@@ -51,12 +56,20 @@ def fit(
     compute_dtype: Any = None,
     way: Way | Literal["auto"] = "auto",
     resident: bool | None = None,
+    mesh: Mesh | Sizes | None = None,
+    zero: int = 1,
+    rules: Rules | None = None,
+    scatter: bool = False,
     notes: Mapping[str, Any] | None = None,
 ) -> History:
     """Trains a task's model.
 
     With `checkpoint`, the same call after a kill at any instant goes on where it was, and ends with the parameters that
     it would have ended with, to the last bit. Ctrl-C and SIGTERM end it after the steps under way, with all kept.
+
+    With `mesh` several devices give the same numbers but for rounding. A run may go on on another mesh, or on one
+    device; to the last bit the same it is on the same mesh. Several processes all call `fit` alike, after
+    `jax.distributed.initialize`, with a mesh of all their devices; the first alone writes and speaks.
 
     Args:
       task: model, data, loss and metric.
@@ -77,6 +90,14 @@ def fit(
       way: "loop" runs many steps in one program, "single" a program a step, "auto" tries which is faster. A run
         keeps its way: the two round differently.
       resident: whether the examples stay on the device; None where they fill no more than a quarter of it.
+      mesh: devices to train on, a `jax.sharding.Mesh` or "data=4,model=2": the batch is cut along "data". If None, one
+        device; of several processes all devices, along "data".
+      zero: 0, the optimizer's state lies as the parameters do; 1, it is cut along "data" (ZeRO-1); 3, the parameters
+        are, too (FSDP).
+      rules: which mesh axes cut which axes of which parameters, see `params_sharding`; if None, the `mesh_rules` of the
+        model's class, as far as the mesh has their axes.
+      scatter: whether each device takes the gradient of its own part of the batch, and gradients are added up where the
+        state lies, see `jaxopt_lectures.scaling.gradients`; else the compiler decides.
       notes: what else `run.json` is to say, in JSON's types.
 
     Raises:
@@ -86,6 +107,8 @@ def fit(
         ValueError.
       OSError: the folder cannot be written to.
     """
+    if checkpoint is not None:
+        watched(Path(checkpoint))
     asked = settings(
         task,
         steps=steps,
@@ -103,18 +126,25 @@ def fit(
         raise ValueError("on_nonfinite='rollback' goes back to a checkpoint: name a folder, checkpoint=DIR")
     if resume not in ("auto", True, False):
         raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
+    placement = placed(task, mesh, zero, rules, scatter, accumulate)
     data = task.data()
     check(task, data)
-    state, history = start(task, tx, seed), History(larger_is_better=task.larger_is_better)
+    placed_tx = tx if placement is None else placement.optimizer(tx)
+    state = start(task, placed_tx, seed, placement=placement)
+    history = History(larger_is_better=task.larger_is_better)
     with (
-        _keeper(task, checkpoint, resume, lambda: _told(task, tx, data, asked, state, notes), state) as keeper,
+        _keeper(
+            task, placed_tx, checkpoint, resume, lambda: _told(task, tx, data, asked, state, placement, notes), state
+        ) as keeper,
         Interrupts((signal.SIGINT, signal.SIGTERM)) as interrupts,
         shown(log, task, asked.steps) as display,
     ):
-        return Loop(task, tx, data, asked, state, history, keeper, display, interrupts).run()
+        return Loop(task, placed_tx, data, asked, state, history, keeper, display, interrupts, placement).run()
 
 
-def _told(task: Task, tx: Any, data: Data, asked: Settings, state: Any, notes: Any) -> dict[str, Any]:
+def _told(
+    task: Task, tx: Any, data: Data, asked: Settings, state: Any, placement: Placement | None, notes: Any
+) -> dict[str, Any]:
     """What `run.json` says of a run; it reads all examples, and asks git."""
     return {
         "task": task.name,
@@ -132,6 +162,7 @@ def _told(task: Task, tx: Any, data: Data, asked: Settings, state: Any, notes: A
         "eval_every": asked.eval_every,
         "on_nonfinite": asked.on_nonfinite,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        **(placement.told() if placement else {}),
         "environment": environment.describe(),
         "notes": dict(notes or {}),
     }
@@ -139,7 +170,12 @@ def _told(task: Task, tx: Any, data: Data, asked: Settings, state: Any, notes: A
 
 @contextlib.contextmanager
 def _keeper(
-    task: Task, checkpoint: Any, resume: Literal["auto"] | bool, describe: Callable[[], dict[str, Any]], state: Any
+    task: Task,
+    tx: optax.GradientTransformation,
+    checkpoint: Any,
+    resume: Literal["auto"] | bool,
+    describe: Callable[[], dict[str, Any]],
+    state: Any,
 ) -> Iterator[Keeper | None]:
     """What keeps the run on disk, with what it found there; None where nothing is to be kept."""
     if checkpoint is None:
@@ -158,16 +194,16 @@ def _keeper(
         if told is not None:
             _check_same_run(path, told, run)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(path).free
+        free = settled(lambda: shutil.disk_usage(path).free)
         if told is None and _WRITTEN * size > free:
             raise Unreadable(f"{path} has {free / 1e6:.0f} MB free, checkpoints need {_WRITTEN * size / 1e6:.0f} MB")
         checkpoints = Checkpoints(path / "checkpoints", task.larger_is_better)
         try:
             kept = {name: (told or {})[name] for name in _KEPT if name in (told or {})}
-            found = restored(checkpoints, kept, state)
+            found = restored(checkpoints, kept, state, tx)
             folder.tell(run | kept)
             folder.cut(found[1]["lines"] if found else 0)
-            yield Keeper(folder, checkpoints, run | kept, found)
+            yield Keeper(folder, checkpoints, run | kept, found, tx)
         finally:
             checkpoints.close()
 

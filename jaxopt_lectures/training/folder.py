@@ -10,13 +10,14 @@ from typing import Any
 from jaxopt_lectures.records.files import make_writable, write_atomically
 from jaxopt_lectures.training.checkpoints import Unreadable
 from jaxopt_lectures.training.history import to_line
+from jaxopt_lectures.training.processes import first, settled
 
 SCHEMA = 1
 _OURS = {"run.json", "history.jsonl", "checkpoints", "run.lock", "curves.png"}
 
 
 class Folder:
-    """The files of a run beside its checkpoints.
+    """The files of a run beside its checkpoints; of several processes the first writes them, and tells what it reads.
 
     Args:
       path: the folder; made if it is not there.
@@ -28,6 +29,10 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        settled(self._made)
+
+    def _made(self) -> None:
+        path = self.path
         make_writable(path)
         found = {entry.name for entry in path.iterdir() if not _is_left_behind(entry.name)}
         if "run.json" not in found and found - _OURS:
@@ -35,24 +40,26 @@ class Folder:
 
     def told(self) -> dict[str, Any] | None:
         """What `run.json` says, None where there is none yet."""
-        return read(self.path) if (self.path / "run.json").exists() else None
+        return settled(lambda: read(self.path) if (self.path / "run.json").exists() else None)
 
     def tell(self, run: Mapping[str, Any]) -> None:
         """Writes `run.json`."""
         text = json.dumps({"schema": SCHEMA, **run}, indent=1, allow_nan=False) + "\n"
-        write_atomically(self.path / "run.json", text.encode())
+        settled(lambda: write_atomically(self.path / "run.json", text.encode()))
 
     def lines(self) -> list[str]:
         """The lines of the history."""
-        return lines(self.path)
+        return settled(lambda: lines(self.path))
 
     def cut(self, count: int) -> None:
         """Leaves that many lines of the history: what comes after them has not happened."""
         kept = "".join(f"{line}\n" for line in self.lines()[:count])
-        write_atomically(self.path / "history.jsonl", kept.encode())
+        settled(lambda: write_atomically(self.path / "history.jsonl", kept.encode()))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the history."""
+        if not first():
+            return
         with (self.path / "history.jsonl").open("ab", buffering=0) as file:
             end = file.tell()
             try:
@@ -68,6 +75,12 @@ class Folder:
         Raises:
           Unreadable: another one does.
         """
+        with contextlib.ExitStack() as stack:
+            settled(lambda: stack.enter_context(self._locked()))
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
             import fcntl
         except ImportError:  # not on this system

@@ -5,11 +5,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
+import numpy as np
+import optax
 
+from jaxopt_lectures.storage.convert import convert_state
 from jaxopt_lectures.training.checkpoints import Checkpoints
 from jaxopt_lectures.training.folder import Folder
 from jaxopt_lectures.training.history import from_lines
+from jaxopt_lectures.training.placement import beside
+from jaxopt_lectures.training.processes import agreed
 from jaxopt_lectures.training.program import TrainState
 
 
@@ -21,12 +26,18 @@ class Keeper:
       checkpoints: in it.
       run: what `run.json` says.
       found: the last checkpoint, state and meta; None where there is none.
+      tx: the optimizer.
     """
 
     def __init__(
-        self, folder: Folder, checkpoints: Checkpoints, run: dict[str, Any], found: tuple[TrainState, Any] | None
+        self,
+        folder: Folder,
+        checkpoints: Checkpoints,
+        run: dict[str, Any],
+        found: tuple[TrainState, Any] | None,
+        tx: optax.GradientTransformation,
     ) -> None:
-        self.folder, self.checkpoints, self.run, self.found = folder, checkpoints, run, found
+        self.folder, self.checkpoints, self.run, self.found, self.tx = folder, checkpoints, run, found, tx
         self._saved = time.monotonic()
 
     def looked(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -39,7 +50,7 @@ class Keeper:
 
     def has(self, step: int) -> bool:
         """Whether there is a checkpoint of that step."""
-        return step in self.checkpoints.steps()
+        return agreed(step in self.checkpoints.steps())
 
     def save(self, state: TrainState, meta: dict[str, Any], metric: float | None) -> str | None:
         """Begins a checkpoint, unless there is one of that step; what could not be written, if anything."""
@@ -61,20 +72,21 @@ class Keeper:
         It is noted first, so that a run that is killed now is gone on with from there.
         """
         self._waited()
-        steps, before = self.checkpoints.steps(), self.run.get("rollback", {}).get("to")
+        steps, before = agreed(self.checkpoints.steps()), self.run.get("rollback", {}).get("to")
         if not steps:
             return None
         to = steps[1] if steps[0] == before and len(steps) > 1 else steps[0]
         self.run["rollback"] = {"count": rollbacks, "to": to}
         self.folder.tell(self.run)
-        return restored(self.checkpoints, self.run, like)
+        return restored(self.checkpoints, self.run, like, self.tx)
 
     def _waited(self) -> str | None:
+        failed: str | None = None
         try:
             self.checkpoints.wait()
         except OSError as error:
-            return str(error)
-        return None
+            failed = str(error)
+        return agreed(failed)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the history."""
@@ -101,11 +113,20 @@ class Keeper:
             self.folder.tell(self.run)
 
 
-def restored(checkpoints: Checkpoints, run: Mapping[str, Any], like: TrainState) -> tuple[TrainState, Any] | None:
+def restored(
+    checkpoints: Checkpoints, run: Mapping[str, Any], like: TrainState, tx: optax.GradientTransformation
+) -> tuple[TrainState, Any] | None:
     """The checkpoint to go on from: the last, or, where training went back from there, the one that it went back to."""
     back: Mapping[str, int] = run.get("rollback", {"count": 0, "to": 0})
+
+    def converted(state: TrainState) -> TrainState:
+        slots = convert_state(state.opt_state, tx, tx, state.params)
+        return state._replace(
+            opt_state=jax.tree.map(lambda x, as_: jax.device_put(x, as_.sharding), slots, like.opt_state)
+        )
+
     while True:
-        found = checkpoints.restore(like)
+        found = checkpoints.restore(like, converted)
         if found is None or found[1]["rollbacks"] >= back["count"] or found[1]["step"] <= back["to"]:
             break
         checkpoints.drop(found[1]["step"])
@@ -113,4 +134,4 @@ def restored(checkpoints: Checkpoints, run: Mapping[str, Any], like: TrainState)
         return None
     state, meta = found
     rollbacks = max(meta["rollbacks"], back["count"])
-    return state._replace(scale=jnp.float32(0.5**rollbacks)), meta | {"rollbacks": rollbacks}
+    return state._replace(scale=beside(np.float32(0.5**rollbacks), state.scale)), meta | {"rollbacks": rollbacks}

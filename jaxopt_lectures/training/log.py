@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.terminal.console import Terminal
 from jaxopt_lectures.terminal.interrupts import while_watched
+from jaxopt_lectures.training.processes import first
 
 Log = Literal["auto", "bar", "lines"] | Callable[[Mapping[str, Any]], Any] | None
 _REDRAW = 0.1  # seconds between two drawings of the bar
@@ -77,6 +78,8 @@ class Told(Silent):
 def shown(log: Log, task: Task, total: int) -> Iterator[Silent]:
     """Whoever is to be told; "auto" is a bar where stderr is a terminal, and nobody else."""
     terminal = Terminal(sys.stderr)
+    if not first():
+        log = None
     if log == "auto":
         log = "bar" if terminal.animated else None
     if callable(log):

@@ -19,16 +19,16 @@ from jaxopt_lectures.training.hyperparams import scheduled
 from jaxopt_lectures.training.keeper import Keeper
 from jaxopt_lectures.training.log import Silent
 from jaxopt_lectures.training.parts import parts
+from jaxopt_lectures.training.placement import Placement, here
+from jaxopt_lectures.training.processes import agreed, anyone
 from jaxopt_lectures.training.program import TrainState, is_fine, make_step, skipped
 from jaxopt_lectures.training.settings import Settings
-from jaxopt_lectures.training.ways import copied, fastest, first_lost, make_epoch, warmed
+from jaxopt_lectures.training.ways import copied, fastest, first_lost, make_epoch, paced, warmed
 
 _PATIENCE = 100
 """Steps in a row that are skipped before training ends."""
 _ROLLBACKS = 10
 """Times that training goes back before it ends."""
-_CHUNK = 0.5
-"""Seconds between two moments at which Python has a say."""
 
 
 class Loop:
@@ -45,19 +45,24 @@ class Loop:
         keeper: Keeper | None,
         display: Silent,
         interrupts: Interrupts,
+        placement: Placement | None = None,
     ) -> None:
         self.task, self.tx, self.data, self.settings, self.state = task, tx, data, settings, state
         self.history, self.keeper, self.display, self.interrupts = history, keeper, display, interrupts
+        self.placement = placement
         self.step, self.seconds, self.rollbacks, self.pace = 0, 0.0, 0, 1
         self.in_a_row, self.planned, self.loss, self.counted, self.since = 0, 0, 0.0, 0, (0, 0.0)
         if keeper and keeper.found:
             history.records, history.events = keeper.looked()
             self._go_on(*keeper.found)
-        options = settings.accumulate, settings.compute_dtype
         scaled = settings.on_nonfinite == "rollback" or self.rollbacks > 0
-        self.one = make_step(task, tx, accumulate=options[0], compute_dtype=options[1], guard=False, scaled=scaled)
-        self.norm, self.is_fine = gradient_norm(task, *options), jax.jit(is_fine)
-        self.validation = tuple(jnp.asarray(part) for part in data.validation)
+        cut, dtype = settings.accumulate, settings.compute_dtype
+        self.one = make_step(
+            task, tx, accumulate=cut, compute_dtype=dtype, guard=False, scaled=scaled, placement=placement
+        )
+        self.norm, self.is_fine = gradient_norm(task, cut, dtype, placement), jax.jit(is_fine)
+        sent = placement.examples if placement else jnp.asarray
+        self.validation = tuple(sent(part) for part in data.validation)
 
     def run(self) -> History:
         """Trains until there is a reason to end."""
@@ -86,7 +91,7 @@ class Loop:
         finally:
             self.batches.close()
         history.state = self.state
-        history.model = parts(self.task).model(weights_of(self.state), self.state.rest)
+        history.model = parts(self.task).model(*here((weights_of(self.state), self.state.rest)))
         return history
 
     def _chunk(self) -> None:
@@ -98,21 +103,21 @@ class Loop:
             self.batches.prepare(after, self.planned)
         began, before = time.perf_counter(), copied(self.state)
         self.state, losses = self.epoch(self.state, chunk)
-        losses, fine = jax.device_get((losses, self.is_fine(self.state)))
+        losses, fine = jax.device_get(here((losses, self.is_fine(self.state))))
         losses, lost = losses[:steps], None
         if not (fine and np.isfinite(losses).all()):
             taken, self.state = first_lost(self.epoch, self.is_fine, before, chunk, losses)
             losses, lost = losses[:taken], losses[taken]
-        took = time.perf_counter() - began
+        took = agreed(time.perf_counter() - began)
         self.seconds += took
         self._count(losses, took)
         if lost is None:
-            self._set_pace(took / steps)
+            self.pace = paced(took / steps, self.batches.capacity, self.pace)
         elif self._lost(float(lost)):
             return
         if self.step % self.settings.eval_every == 0 or self.step == self.settings.steps:
             self._look(chunk)
-        if self.history.ended is None and self.interrupts.heard:
+        if self.history.ended is None and anyone(self.interrupts.heard):
             self.history.ended = "interrupted"
         if self.history.ended is None and self.keeper and self._is_due():
             self._save(self._metric_now())
@@ -130,7 +135,7 @@ class Loop:
         assert self.keeper is not None
         if self.settings.on_nonfinite == "rollback":
             return self._metric_now() is not None
-        return self.keeper.is_due(self.settings.checkpoint_seconds)
+        return agreed(self.keeper.is_due(self.settings.checkpoint_seconds))
 
     def _look(self, chunk: Chunk) -> None:
         """Takes the metric, and keeps it with what was seen since the last look."""
@@ -220,7 +225,7 @@ class Loop:
     def _batches(self) -> Batches:
         settings = self.settings
         seed = (settings.seed, self.rollbacks)
-        return Batches(self.data.train, self.task.batch_size, seed, settings.resident)
+        return Batches(self.data.train, self.task.batch_size, seed, settings.resident, self.placement)
 
     def _choose_way(self) -> None:
         """The way that was asked for, or that the run has had, or the faster one."""
@@ -231,17 +236,13 @@ class Loop:
         chunk = self.batches.chunk(self.step, steps)
         if way != "auto":
             self.epoch = make_epoch(self.one, way)
-            self._set_pace(warmed(self.epoch, self.state, chunk))
+            seconds = warmed(self.epoch, self.state, chunk)
         else:
-            way, self.epoch, seconds = fastest(self.one, self.state, chunk, self.settings.steps - self.step)
-            self._set_pace(seconds[way])
+            way, self.epoch, tried = fastest(self.one, self.state, chunk, self.settings.steps - self.step)
+            seconds = tried[way]
+        self.pace = paced(seconds, self.batches.capacity, self.pace)
         if keeper:
             keeper.keep_way(way)
-
-    def _set_pace(self, seconds: float) -> None:
-        """Steps of a chunk: a power of two, at most twice what it was, as the first call compiles."""
-        wanted = max(1.0, _CHUNK / seconds)
-        self.pace = min(2 ** int(math.log2(wanted)), self.batches.capacity, max(64, 2 * self.pace))
 
     def _next(self, start: int) -> int:
         """How many steps the chunk from `start` on has: until the next look, and not too long."""

@@ -16,6 +16,7 @@ from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.core.transformation import check_transformation, gradient_point
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.training.parts import narrowed, parts
+from jaxopt_lectures.training.placement import AXIS, Placement, put
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates
 from jaxopt_lectures.wrappers.skip_nonfinite import all_finite
 
@@ -43,21 +44,31 @@ class TrainState(NamedTuple):
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 
 
-def start(task: Task, tx: optax.GradientTransformation, seed: int = 0) -> TrainState:
+def start(
+    task: Task, tx: optax.GradientTransformation, seed: int = 0, *, placement: Placement | None = None
+) -> TrainState:
     """The state before the first step: parameters as `task.model(seed)` draws them.
 
     Args:
       task: what to train.
       tx: the optimizer, ours or optax's.
       seed: of the parameters.
+      placement: where it lies on a mesh; `tx` is then what `placement.optimizer` gave.
     """
     check_transformation(tx, "tx")
     params, rest = parts(task).start(seed)
+    if placement is not None:
+        params, rest = put(params, placement.layout), put(rest, placement.whole)
     # Copies: a state may start as the parameters, and both are donated.
-    opt_state = jax.tree.map(jnp.copy, jax.jit(tx.init)(params))
+    # What lies on a mesh is made in its place by `shard` itself.
+    opt_state = jax.tree.map(jnp.copy, (tx.init if placement is not None else jax.jit(tx.init))(params))
     params = jax.tree.map(jnp.copy, params)
     rest = jax.tree.map(jnp.copy, rest)  # a model may share what it keeps with others
-    return begun(params, opt_state, rest)
+    state = begun(params, opt_state, rest)
+    if placement is None:
+        return state
+    counts = put(state[3:], placement.whole)
+    return TrainState(params, opt_state, rest, *jax.tree.map(jnp.copy, counts))
 
 
 def begun(params: Any, opt_state: Any, rest: Any) -> TrainState:
@@ -74,6 +85,7 @@ def make_step(
     compute_dtype: Any = None,
     guard: bool = True,
     scaled: bool = False,
+    placement: Placement | None = None,
 ) -> Step:
     """One step on one batch: a pure function `(state, x, y) -> (state, loss)`, to be jitted with `state` donated.
 
@@ -87,6 +99,7 @@ def make_step(
       guard: whether a step whose loss, gradient or new parameters are not finite changes nothing but the counts. It
         costs a small model a third of its speed; `fit` has another way.
       scaled: whether updates are multiplied by `state.scale`.
+      placement: where all lies on a mesh; `tx` is then what `placement.optimizer` gave.
 
     Raises:
       TypeError: `tx` is no transformation, a number is none.
@@ -94,11 +107,12 @@ def make_step(
     """
     check_transformation(tx, "tx")
     whole("accumulate", accumulate, 1)
-    loss, wrapped = batch_loss(task, accumulate, compute_dtype), optax.with_extra_args_support(tx)
+    loss, wrapped = batch_loss(task, accumulate, compute_dtype, placement), optax.with_extra_args_support(tx)
+    slopes = value_and_gradients(task, accumulate, compute_dtype, placement)
 
     def step(state: TrainState, x: Any, y: Any) -> tuple[TrainState, jax.Array]:
         point = gradient_point(state.opt_state, state.params)
-        (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(point, state.rest, x, y)
+        (value, rest), gradients = slopes(point, state.rest, x, y)
 
         def again(params: Any) -> jax.Array:  # for those that search along a line
             return loss(params, state.rest, x, y)[0]
@@ -110,6 +124,9 @@ def make_step(
             updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
         params = apply_updates(state.params, updates)
         new = TrainState(params, opt_state, rest, state.step + 1, state.skipped, state.scale)
+        if placement is not None:  # as it came, or the next step would be another program
+            params, others = placement.kept(params, (rest, *new[3:]))
+            new = TrainState(params, opt_state, *others)
         if guard:
             finite = jnp.isfinite(value) & all_finite(gradients) & is_fine(new)
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, skipped(state))
@@ -134,11 +151,29 @@ def _is_floating(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
-def batch_loss(task: Task, accumulate: int = 1, compute_dtype: Any = None) -> Callable[..., Any]:
+def value_and_gradients(
+    task: Task, accumulate: int = 1, compute_dtype: Any = None, placement: Placement | None = None
+) -> Callable[..., Any]:
+    """`(params, rest, x, y) -> ((value, rest), gradients)` of a batch."""
+    if placement is None or not placement.scatter:
+        return jax.value_and_grad(batch_loss(task, accumulate, compute_dtype, placement), has_aux=True)
+    from jaxopt_lectures.scaling.gradients import scattered
+
+    # Each device has a part of the batch, which it cuts into microbatches itself.
+    loss = batch_loss(task, accumulate, compute_dtype)
+    wanted = placement.gradients(parts(task).start(0)[0])
+    return scattered(loss, placement.mesh, AXIS, placement.layout, wanted)
+
+
+def batch_loss(
+    task: Task, accumulate: int = 1, compute_dtype: Any = None, placement: Placement | None = None
+) -> Callable[..., Any]:
     """`(params, rest, x, y) -> (value, rest)`: the mean over microbatches, computed in that dtype."""
     whole_task = parts(task)
 
     def one(params: Any, rest: Any, x: Any, y: Any) -> tuple[jax.Array, Any]:
+        if placement is not None:
+            x, y = placement.divided((x, y))
         if compute_dtype is None:
             return whole_task.loss(params, rest, x, y)
         value, new = whole_task.loss(narrowed(params, compute_dtype), rest, narrowed(x, compute_dtype), y)
@@ -150,6 +185,8 @@ def batch_loss(task: Task, accumulate: int = 1, compute_dtype: Any = None) -> Ca
         if len(x) % accumulate:
             raise ValueError(f"a batch of {len(x)} cannot be cut into accumulate={accumulate} equal parts")
         x, y = (part.reshape(accumulate, len(part) // accumulate, *part.shape[1:]) for part in (x, y))
+        if placement is not None:  # every microbatch on all devices
+            x, y = placement.divided((x, y), 1)
 
         def turn(rest: Any, batch: Any) -> tuple[Any, jax.Array]:
             value, rest = jax.checkpoint(one)(params, rest, *batch)

@@ -4,6 +4,7 @@ Many small steps in one program save the way from Python, which takes longer tha
 computes convolutions several times slower, and a large step loses nothing by being called.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lectures.training.batches import Chunk
+from jaxopt_lectures.training.placement import beside
+from jaxopt_lectures.training.processes import agreed
 from jaxopt_lectures.training.program import Step, TrainState
 
 Way = Literal["loop", "single"]
@@ -25,6 +28,8 @@ _SHORT = 1.0
 _TRIAL = 0.1
 """Seconds that each way is tried for in each of the rounds."""
 _ROUNDS = 3
+_CHUNK = 0.5
+"""Seconds between two moments at which Python has a say."""
 
 
 class _Carry(NamedTuple):
@@ -58,7 +63,8 @@ def make_epoch(step: Step, way: Way = "loop") -> Epoch:
         return jax.lax.fori_loop(0, steps, lambda _, carry: one(carry, examples, rows), carry)
 
     def begin(state: TrainState, chunk: Chunk) -> _Carry:
-        return _Carry(state, jnp.zeros(len(chunk.rows), jnp.float32), jnp.zeros((), jnp.int32))
+        losses, index = np.zeros(len(chunk.rows), np.float32), np.zeros((), np.int32)
+        return _Carry(state, beside(losses, chunk.rows), beside(index, chunk.rows))
 
     if way == "loop":
         compiled = jax.jit(many, donate_argnums=0)
@@ -137,7 +143,7 @@ def fastest(step: Step, state: TrainState, chunk: Chunk, steps: int) -> tuple[Wa
     for _ in range(_ROUNDS):
         for way, run in runs.items():
             taken[way].append(_seconds(run, state, several) / several.steps)
-    best = {way: min(times) for way, times in taken.items()}
+    best = agreed({way: min(times) for way, times in taken.items()})
     way = min(best, key=lambda way: best[way])
     return way, runs[way], best
 
@@ -146,7 +152,18 @@ def warmed(run: Epoch, state: TrainState, chunk: Chunk) -> float:
     """Compiles it with a copy of the state; the seconds that a step takes after that."""
     first = chunk._replace(steps=1)
     _seconds(run, state, first)
-    return min(_seconds(run, state, first) for _ in range(_ROUNDS))
+    return agreed(min(_seconds(run, state, first) for _ in range(_ROUNDS)))
+
+
+def paced(seconds: float, capacity: int, before: int) -> int:
+    """Steps of a chunk: a power of two, at most twice what it was, as the first call compiles.
+
+    Args:
+      seconds: that a step takes.
+      capacity: at most so many.
+      before: what it was.
+    """
+    return min(2 ** int(math.log2(max(1.0, _CHUNK / seconds))), capacity, max(64, 2 * before))
 
 
 def _seconds(run: Epoch, state: TrainState, chunk: Chunk) -> float:
