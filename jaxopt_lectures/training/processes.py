@@ -161,8 +161,9 @@ def _begin(coordinator: str, count: int | None, me: int | None, patience: float)
         late.cancel()
     from jax._src import distributed  # the only way to the service's client, which orbax takes as well
 
-    watch = Watch(distributed.global_state.client, jax.process_index(), jax.process_count())
-    at_abort(lambda: watch.last_words([0], "its connection was closed"))
+    found = distributed.global_state
+    watch = Watch(found.client, jax.process_index(), jax.process_count(), found.coordinator_address)
+    at_abort(watch.aborted)
     _watches.append(watch)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -39,10 +40,11 @@ class Watch:
       client: of JAX's coordination service.
       me: number of this process.
       count: how many there are.
+      address: HOST:PORT of that service.
     """
 
-    def __init__(self, client: Any, me: int, count: int) -> None:
-        self.client, self.me, self.count, self.folder = client, me, count, None
+    def __init__(self, client: Any, me: int, count: int, address: str) -> None:
+        self.client, self.me, self.count, self.address, self.folder = client, me, count, address, None
         self._over, self._speaking = threading.Event(), threading.Lock()
         self._seen = {other: ("", time.monotonic()) for other in range(count)}
         self._answered, self._alarm, self._leaving = time.monotonic(), (float("inf"), ""), False
@@ -67,6 +69,17 @@ class Watch:
         if isinstance(error, (RuntimeError, ValueError)) and any(word in text for word in _FAILURES):
             self._alarm = time.monotonic(), (str(error).splitlines() or [""])[0][:160]
             threading.Event().wait()
+
+    def aborted(self) -> NoReturn:
+        """Where C++ is about to end this process: the service is gone, or gloo has met a closed connection."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError:
+            self.last_words([0], "its connection was closed")
+        self._alarm = time.monotonic(), "JAX ended this process, see above"
+        while True:
+            time.sleep(_UNKNOWN)  # as this thread does not go on, neither does the end; the others find out
 
     def leave(self, why: str) -> bool:
         """Says that this process ends; whether all others do, too, so that it may end as ever."""
@@ -126,12 +139,12 @@ class Watch:
             now, (alarmed, error) = time.monotonic(), self._alarm
             if self._named and self.me not in self._named:
                 self.last_words(self._named, "its connection was closed, or there was no sign of life")
-            if now - self._answered > _SILENT:
+            limit = _SILENT if now < alarmed else _ALARMED
+            if now - self._answered > limit:
                 self.last_words([0], f"no answer for {now - self._answered:.0f} s")
             left = [name for name, (_, when) in self._left.items() if now - when > _GRACE and name != self.me]
             if left and not self._leaving:
                 self.last_words(left, f"it ended: {self._left[left[0]][0]}")
-            limit = _SILENT if now < alarmed else _ALARMED
             # Up to the last answer: where this process was held up itself, the others are not to blame.
             quiet = {name: self._answered - when for name, (_, when) in self._seen.items() if name != self.me}
             lost = [name for name, seconds in quiet.items() if seconds > limit]
