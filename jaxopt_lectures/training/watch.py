@@ -103,9 +103,9 @@ class Watch:
             if 0 not in names:  # all shall name the same
                 with contextlib.suppress(Exception):
                     self.client.key_value_set(f"{_ROOM}/lost", ",".join(map(str, names)))
-            who = " and ".join(map(str, names)) or "?"
+            who = f"process {' and '.join(map(str, names))}" if names else "a process"
             say(
-                f"process {who} of {self.count} {'is' if len(names) < 2 else 'are'} gone ({why}); {kept(self.folder)}; "
+                f"{who} of {self.count} {'is' if len(names) < 2 else 'are'} gone ({why}); {kept(self.folder)}; "
                 "start all processes again, also with another number of them"
             )
             if self.me == 0 and len(names) < self.count - 1:

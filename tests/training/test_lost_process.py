@@ -55,7 +55,9 @@ def test_killed_processes_and_those_that_are_left(environment, tmp_path):  # noq
                 assert code in (75, 2, 1, 0), said  # 1 and 2: where they had not come together yet
                 if code == 75:
                     # On a machine with too much to do another one may be taken for gone, too.
-                    assert re.search(rf"process .*\b{victim}\b.* of {COUNT} (is|are) gone", line), said
+                    # When all is done and only the end is waited for, it is not found out who.
+                    named = re.search(rf"process .*\b{victim}\b.* of {COUNT} (is|are) gone", line)
+                    assert named or "lost at the end" in line, said
                     assert "start all processes again" in line
                     assert "the last checkpoint is step" in line or "no checkpoint" in line
             sys.stdout.write(f"{instant} s, process {victim}: {took:.1f} s, {[code for code, _ in others]}: {line}\n")
