@@ -18,7 +18,7 @@ import optax
 import jaxopt_lectures as jol
 from benchmarks.harness import RESULTS, measured
 from jaxopt_lectures.scaling.gradients import scattered
-from jaxopt_lectures.scaling.layouts import slots_sharding, state_shapes
+from jaxopt_lectures.scaling.layouts import placed, placed_state, slots_sharding
 from jaxopt_lectures.scaling.traffic import collectives, sent
 
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256, 1024)
@@ -122,7 +122,10 @@ def traffic_of(count):
     for kind, spread in (("zero=1", None), ("zero=3", "data")):
         layout = jol.params_sharding(params, mesh, spread=spread)
         for way, gradient in (
-            ("scatter", scattered(_loss, mesh, "data", layout, slots_sharding(_at(params, layout), mesh, 1, "data"))),
+            (
+                "scatter",
+                scattered(_loss, mesh, "data", layout, slots_sharding(placed(params, layout), mesh, 1, "data")),
+            ),
             ("compiler", jax.value_and_grad(_loss, has_aux=True)),
         ):
             compiled = _step(jol.adamw(1e-3), mesh, params, layout, gradient, batch=count)
@@ -143,9 +146,8 @@ def matrices_of(count):
         tx = getattr(jol, name)(1e-3)
         alone = jax.jit(tx.update).lower(params, jax.eval_shape(tx.init, params), params).compile()
         divided = jol.shard(tx, mesh, 1, params=layout)
-        where = jol.state_sharding(tx, _at(params, layout), mesh, 1)
-        state = _at(state_shapes(tx, params, slots_sharding(_at(params, layout), mesh, 1, "data")), where)
-        there = _at(params, layout)
+        there = placed(params, layout)
+        state = placed_state(tx, there, mesh, 1, "data")
         shared = jax.jit(divided.update).lower(there, state, there).compile()
         flops = [program.cost_analysis()["flops"] for program in (shared, alone)]
         found[name] = {"operations": flops[0] / flops[1], "sent_over_parameter_bytes": sent(shared) / size}
@@ -156,13 +158,13 @@ def state_of(count):
     """On one of so many devices."""
     mesh = jol.mesh_of({"data": count})
     params = {"matrix": jnp.ones((512, 512)), "vector": jnp.ones(512)}
-    placed = jax.device_put(params, jol.params_sharding(params, mesh))
+    there = jax.device_put(params, jol.params_sharding(params, mesh))
     found = {}
     for card in jol.registry.cards():
         for codec in (None, "int8", "int4"):
             tx = card.factory(learning_rate=0.1)
             kept = tx if codec is None else jol.store(tx, codec)
-            leaves = jax.tree.leaves(jol.shard(kept, mesh, 1).init(placed))
+            leaves = jax.tree.leaves(jol.shard(kept, mesh, 1).init(there))
             if any(leaf.ndim for leaf in leaves):
                 mine = sum(leaf.addressable_shards[3].data.nbytes for leaf in leaves)
                 found[f"{card.name}, {codec or 'float32'}"] = count * mine / sum(leaf.nbytes for leaf in leaves)
@@ -175,13 +177,13 @@ def plans_of(count):
     rules = {"matrix": (None, "model"), "both": ("model",)}
     params = {"matrix": jnp.ones((64, 128)), "both": jnp.ones((8, 64)), "odd": jnp.ones(7)}
     layout = jol.params_sharding(params, mesh, rules)
-    placed, compared, different = jax.device_put(params, layout), 0, []
+    there, compared, different = jax.device_put(params, layout), 0, []
     for card in jol.registry.cards():
         for codec in (None, "int8", "int4", "bf16", "fp8"):
             tx = card.factory(learning_rate=0.1)
             tx = tx if codec is None else jol.store(tx, codec, min_size=64)
             for zero in (0, 1):
-                state = jol.shard(tx, mesh, zero, params=layout).init(placed)
+                state = jol.shard(tx, mesh, zero, params=layout).init(there)
                 mine = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
                 told = jol.memory_plan(params, tx, mesh, zero=zero, rules=rules, changes=False).state
                 compared += 1
@@ -202,10 +204,8 @@ def estimate_of(count, code, mesh, batch):
     rules = {pattern: spec for pattern, spec in GPT.mesh_rules.items() if "model" in mesh.axis_names}
     layout = jol.params_sharding(params, mesh, rules)
     tx = jol.adam(1e-3) if code is None else jol.store(jol.adam(1e-3), code)
-    sharded, there = jol.shard(tx, mesh, 1, params=layout), _at(params, layout)
-    state = _at(
-        state_shapes(tx, params, slots_sharding(there, mesh, 1, "data")), jol.state_sharding(tx, there, mesh, 1)
-    )
+    sharded, there = jol.shard(tx, mesh, 1, params=layout), placed(params, layout)
+    state = placed_state(tx, there, mesh, 1, "data")
     tokens = jax.ShapeDtypeStruct((batch, 256), jnp.int32, sharding=jax.NamedSharding(mesh, jax.P("data")))
 
     def loss(model, x, y):
@@ -235,9 +235,8 @@ def _loss(params, rest, x, y):
 
 
 def _step(tx, mesh, params, layout, gradient, batch):
-    sharded, there = jol.shard(tx, mesh, 1, params=layout), _at(params, layout)
-    where = jol.state_sharding(tx, there, mesh, 1)
-    state = _at(state_shapes(tx, params, slots_sharding(there, mesh, 1, "data")), where)
+    sharded, there = jol.shard(tx, mesh, 1, params=layout), placed(params, layout)
+    state = placed_state(tx, there, mesh, 1, "data")
 
     def step(params, state, x, y):
         (value, _), gradients = gradient(params, None, x, y)
@@ -246,10 +245,6 @@ def _step(tx, mesh, params, layout, gradient, batch):
 
     x = jax.ShapeDtypeStruct((batch, WIDTH), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P("data")))
     return jax.jit(step, donate_argnums=(0, 1)).lower(there, state, x, x).compile()
-
-
-def _at(shapes, layout):
-    return jax.tree.map(lambda p, at: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=at), shapes, layout)
 
 
 def _memory(compiled):

@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh
 
 from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.transformation import Transformation
-from jaxopt_lectures.planning.on_device import Lying, at_once, here, largest, local, placed, state_on_device
+from jaxopt_lectures.planning.on_device import Lying, at_once, here, largest, local, on_mesh, state_on_device
 from jaxopt_lectures.planning.residuals import Residuals, size_of, with_block
 from jaxopt_lectures.planning.subjects import Subject
 from jaxopt_lectures.scaling.layouts import Rules
@@ -110,7 +110,7 @@ class Measuring:
         return any(p.dtype.itemsize > 2 for p in jax.tree.leaves(self.params(choice.dtype, choice.zero)))
 
     def _place(self, params: Any, zero: int) -> Any:
-        return placed(params, self.mesh, self.rules, self.axis if zero == 3 else None)
+        return on_mesh(params, self.mesh, self.rules, self.axis if zero == 3 else None)
 
     def _params(self, dtype: str | None, zero: int) -> Any:
         return self._place(self.subject.params(_dtype(dtype)), zero)

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jax.sharding import AbstractMesh
 
 from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.planning.residuals import size_of
-from jaxopt_lectures.scaling.layouts import Rules, names, params_sharding, slots_sharding, state_shapes, state_sharding
+from jaxopt_lectures.scaling.layouts import Rules, names, params_sharding, placed, placed_state
 
 
 class Lying(NamedTuple):
@@ -28,21 +27,18 @@ class Lying(NamedTuple):
     arrays: int = 0
 
 
-def placed(params: Any, mesh: AbstractMesh, rules: Rules, spread: str | None) -> Any:
+def on_mesh(params: Any, mesh: AbstractMesh, rules: Rules, spread: str | None) -> Any:
     """The parameters as shapes that know where they lie."""
-    layout = params_sharding(params, mesh, rules, spread=spread)
-    return jax.tree.map(lambda p, where: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=where), params, layout)
+    return placed(params, params_sharding(params, mesh, rules, spread=spread))
 
 
 def state_on_device(tx: optax.GradientTransformation, params: Any, mesh: AbstractMesh, zero: int, axis: str) -> Lying:
     """Of the optimizer's state for parameters that are placed; whole are those that `zero` did not cut."""
-    shapes = state_shapes(tx, params, slots_sharding(params, mesh, zero, axis))
-    layout = state_sharding(tx, params, mesh, zero, axis)
     size = whole = arrays = 0
-    for x, where in zip(jax.tree.leaves(shapes), jax.tree.leaves(layout), strict=True):
-        mine = here(x, where)
+    for x in jax.tree.leaves(placed_state(tx, params, mesh, zero, axis)):
+        mine = here(x, x.sharding)
         size += mine
-        if zero and mesh.shape[axis] > 1 and x.size > 1 and axis not in names(where.spec):
+        if zero and mesh.shape[axis] > 1 and x.size > 1 and axis not in names(x.sharding.spec):
             whole, arrays = whole + mine, arrays + 1
     return Lying(size, whole, arrays)
 
@@ -59,12 +55,6 @@ def missed(params: Any, rules: Rules) -> dict[str, int]:
 def local(params: Any) -> Any:
     """The parts of placed parameters that one device has, as shapes."""
     return jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.sharding.shard_shape(p.shape), p.dtype), params)
-
-
-def rules_of(given: Rules | None, mesh: AbstractMesh) -> dict[str, tuple[Any, ...]]:
-    """A model's own rules, without those that name an axis that the mesh has not."""
-    rules: Mapping[str, Any] = given or {}
-    return {pattern: tuple(spec) for pattern, spec in rules.items() if set(names(spec)) <= set(mesh.axis_names)}
 
 
 def largest(params: Any) -> int:

@@ -15,10 +15,10 @@ from jaxopt_lectures.core.paths import path_text
 from jaxopt_lectures.core.transformation import check_transformation
 from jaxopt_lectures.planning.changes import Change, changes_of
 from jaxopt_lectures.planning.measuring import Bytes, Choice, Measuring
-from jaxopt_lectures.planning.on_device import missed, rules_of
+from jaxopt_lectures.planning.on_device import missed
 from jaxopt_lectures.planning.subjects import subject_of
 from jaxopt_lectures.planning.words import aligned, amount, size_text
-from jaxopt_lectures.scaling.layouts import Rules
+from jaxopt_lectures.scaling.layouts import Rules, rules_on
 from jaxopt_lectures.scaling.meshes import planned, text
 from jaxopt_lectures.storage.codecs import codec
 from jaxopt_lectures.wrappers.wrapped import treated
@@ -180,7 +180,7 @@ def memory_plan(
     subject = subject_of(model_or_shapes, loss, batch, over.shape.get(axis, 1))
     if remat and not subject.repeats:
         raise ValueError(f"{subject.name} has no loss, or no list of equal blocks to rematerialize: leave remat out")
-    cuts = rules_of(subject.rules, over) if rules is None else dict(rules)
+    cuts = rules_on(over, subject.rules) if rules is None else dict(rules)
     compute = None if compute_dtype is None else jnp.dtype(compute_dtype)
     measuring = Measuring(subject, tx, over, cuts, axis, compute)
     choice = Choice(zero, store, None if dtype is None else jnp.dtype(dtype).name, remat)

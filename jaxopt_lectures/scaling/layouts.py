@@ -81,13 +81,34 @@ def state_sharding(
     """
     check_transformation(tx, "state_sharding's argument")
     check_zero(mesh, zero, axis)
+    placed = placed_state(tx, params, mesh, zero, axis)
+    return jax.tree.map(lambda x: NamedSharding(mesh, x.sharding.spec, memory_kind=memory_kind), placed)
 
-    def one(x: Any) -> NamedSharding:
+
+def placed_state(tx: optax.GradientTransformation, params: Any, mesh: AnyMesh, zero: int, axis: str) -> Any:
+    """The state as `jax.ShapeDtypeStruct`, each with the place that `state_sharding` gives it."""
+
+    def one(x: Any) -> jax.ShapeDtypeStruct:
         found = x.sharding.spec if x.sharding is not None else PartitionSpec()
         spec = cut(found, x.shape, mesh, axis) if zero else found
-        return NamedSharding(mesh, spec, memory_kind=memory_kind)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree.map(one, state_shapes(tx, params, slots_sharding(params, mesh, zero, axis)))
+
+
+def placed(shapes: Any, layout: Any) -> Any:
+    """Arrays as `jax.ShapeDtypeStruct` that lie as the layout, a tree of shardings, says."""
+
+    def one(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding)
+
+    return jax.tree.map(one, shapes, layout)
+
+
+def rules_on(mesh: AnyMesh, rules: Rules | None) -> dict[str, tuple[Any, ...]]:
+    """A model's own rules, without those that name an axis that the mesh has not."""
+    given = {pattern: tuple(spec) for pattern, spec in (rules or {}).items()}
+    return {pattern: spec for pattern, spec in given.items() if set(names(spec)) <= set(mesh.axis_names)}
 
 
 def state_shapes(tx: optax.GradientTransformation, params: Any, layout: Any) -> Any:

@@ -4,7 +4,6 @@ The program is that of one device; the compiler divides it by where its arrays l
 "data", parameters lie as rules by path say, state where `shard` keeps it, and everything else on every device.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxopt_lectures.scaling.layouts import Rules, names, params_sharding, slots_sharding
+from jaxopt_lectures.scaling.layouts import Rules, params_sharding, rules_on, slots_sharding
+from jaxopt_lectures.scaling.layouts import placed as placed_at
 from jaxopt_lectures.scaling.meshes import Sizes, mesh_of, text
 from jaxopt_lectures.scaling.shard import laid, shard
 from jaxopt_lectures.tasks.task import Task
@@ -68,12 +68,7 @@ class Placement:
 
     def gradients(self, params: Any) -> Any:
         """Where gradients of these parameters are to lie: where the state does."""
-
-        def shaped(p: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding)
-
-        shapes = jax.tree.map(shaped, params, self.layout)
-        return slots_sharding(shapes, self.mesh, min(self.zero, 1), AXIS)
+        return slots_sharding(placed_at(params, self.layout), self.mesh, min(self.zero, 1), AXIS)
 
     def told(self) -> dict[str, Any]:
         """What `run.json` says of it."""
@@ -118,15 +113,10 @@ def placed(
             f"scatter=True: the model of task {task.name!r} keeps batch statistics or random keys, which belong to the "
             "whole batch: leave scatter=False"
         )
-    known = _rules(task, found) if rules is None else {pattern: tuple(spec) for pattern, spec in rules.items()}
+    own = getattr(type(task.model(0)), "mesh_rules", None) if rules is None else None
+    known = rules_on(found, own) if rules is None else {pattern: tuple(spec) for pattern, spec in rules.items()}
     layout = params_sharding(params, found, known, spread=AXIS if zero == 3 else None)
     return Placement(found, zero, tuple(known.items()), scatter, layout)
-
-
-def _rules(task: Task, mesh: Mesh) -> dict[str, tuple[Any, ...]]:
-    """Those of the model's class whose axes the mesh has."""
-    known: Mapping[str, Sequence[Any]] = getattr(type(task.model(0)), "mesh_rules", {})
-    return {pattern: tuple(spec) for pattern, spec in known.items() if set(names(spec)) <= set(mesh.axis_names)}
 
 
 def put(tree: Any, sharding: Any) -> Any:
