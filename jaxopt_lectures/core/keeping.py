@@ -44,3 +44,9 @@ class Keeping(Protocol):
 
         `step(*row)` is the plain step on one row, `plainly(step, rows)` those on rows whose slots are all arrays.
         """
+
+    def words(self, count: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """What the random bits of a step are made of, `(*shape, 2)` uint32, with `shape` (rows, slots)."""
+
+    def one(self, step: Callable[..., Any], row: Row, word: jax.Array) -> Any:
+        """One elementwise step on one row, with its (slots, 2) words: what `steps` gives for it."""

@@ -28,6 +28,7 @@ from jaxopt_lectures.core.first import first_slot
 from jaxopt_lectures.core.given import value_at
 from jaxopt_lectures.core.keeping import Keeping, Own, Row
 from jaxopt_lectures.core.numbers import arithmetic_dtype, weight
+from jaxopt_lectures.core.passes import Part, Passes
 from jaxopt_lectures.core.paths import paths_of
 from jaxopt_lectures.core.slots import Couples, Kept, Slot, as_it_was, declared_slots, unboxed
 from jaxopt_lectures.core.step import Formula, step
@@ -123,7 +124,8 @@ def from_rule(
             "hypers": lifted.hypers,
             "treatment": treatment,
         }
-        return Transformation(made.init, made.update, rule=rule, kept=kept, keeping=keeping, **declared)
+        passes = made.passes if key is None and couples not in ("matrix", "array") else None
+        return Transformation(made.init, made.update, rule=rule, kept=kept, keeping=keeping, passes=passes, **declared)
 
     return kept(None, wide=False)
 
@@ -168,6 +170,13 @@ class _Lifted:
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         """One step: what to add to the parameters, and the next state."""
         del extra
+        ((rows, keeping, count),), after, _ = self.passes(updates, state, params)
+        plainly = whole_matrices if self.couples == "matrix" else one_by_one
+        out = keeping.steps(step, plainly, count, rows) if keeping else plainly(step, rows)
+        return jax.tree.structure(updates).unflatten([u for u, _ in out]), after([[new for _, new in out]])
+
+    def passes(self, updates: Any, state: Any, params: Any = None) -> Passes:
+        """The step leaf by leaf, before it is taken."""
         if not isinstance(state, self.state_type):
             raise TypeError(
                 f"{self.name} keeps a {self.state_type.__name__}, got {type(state).__name__}: "
@@ -188,15 +197,13 @@ class _Lifted:
             Row(formula, own, (seen, *cast[dtype]))
             for formula, own, dtype in zip(self._formulas(updates), owns, dtypes, strict=True)
         ]
-        plainly = whole_matrices if self.couples == "matrix" else one_by_one
-        out = self.keeping.steps(step, plainly, count, rows) if self.keeping else plainly(step, rows)
-        own = {
-            name: treedef.unflatten(
-                [as_it_was(kept[name], new[name]) for kept, (_, new) in zip(slots, out, strict=True)]
-            )
-            for name in self.own
-        }
-        return treedef.unflatten([u for u, _ in out]), self._state(optax.safe_increment(count), own | common)
+
+        def after(new: Any) -> Any:
+            found = list(zip(slots, new[0], strict=True))
+            own = {name: treedef.unflatten([as_it_was(old[name], x[name]) for old, x in found]) for name in self.own}
+            return self._state(optax.safe_increment(count), own | common)
+
+        return Passes([Part(rows, self.keeping, count)], after)
 
     @property
     def name(self) -> str:

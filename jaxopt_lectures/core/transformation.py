@@ -10,6 +10,7 @@ import optax
 
 from jaxopt_lectures.core.checks import Hyper
 from jaxopt_lectures.core.keeping import Keeping
+from jaxopt_lectures.core.passes import Passes, passes_of_chain
 from jaxopt_lectures.core.paths import path_text, paths_of
 from jaxopt_lectures.core.slots import Couples, Kept, Slot
 
@@ -35,6 +36,8 @@ class Transformation(optax.GradientTransformationExtraArgs):
       title: what its repr calls it where it has no rule.
       treatment: what it does with one parameter, in words, `treatment(path, p)` with the path as "encoder/0/kernel";
         None where it does the same with all.
+      passes: `passes(gradients, state, params)`, its step leaf by leaf (`core/passes.py`), of gradients that may be
+        `jax.ShapeDtypeStruct`; None if it cannot be taken so.
     """
 
     # Class values are what `_replace`, which knows only the pair, leaves behind.
@@ -48,6 +51,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
     keeping: Keeping | None = None
     title: str = "Transformation"
     treatment: Callable[[str, Any], str] | None = None
+    passes: Callable[[Any, Any, Any], Passes] | None = None
 
     def __new__(
         cls,
@@ -64,12 +68,13 @@ class Transformation(optax.GradientTransformationExtraArgs):
         keeping: Keeping | None = None,
         title: str = "Transformation",
         treatment: Callable[[str, Any], str] | None = None,
+        passes: Callable[[Any, Any, Any], Passes] | None = None,
     ) -> "Transformation":
         """The pair and its declarations."""
         self = super().__new__(cls, init, update)
         self.rule, self.couples, self.parts, self.title = rule, couples, parts, title
         self.slots, self.hypers = slots or {}, hypers or {}
-        self.again, self.kept, self.keeping, self.treatment = again, kept, keeping, treatment
+        self.again, self.kept, self.keeping, self.treatment, self.passes = again, kept, keeping, treatment, passes
         return self
 
     def __repr__(self) -> str:
@@ -96,7 +101,13 @@ def chain(*transformations: optax.GradientTransformation) -> Transformation:
     joined = optax.with_extra_args_support(optax.chain(*transformations) if transformations else optax.identity())
     couples = couples_of(*transformations)
     return Transformation(
-        joined.init, joined.update, couples=couples, parts=transformations, again=chain, title="chain"
+        joined.init,
+        joined.update,
+        couples=couples,
+        parts=transformations,
+        again=chain,
+        title="chain",
+        passes=passes_of_chain(transformations),
     )
 
 

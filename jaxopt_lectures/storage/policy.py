@@ -140,16 +140,17 @@ class Policy:
             found = whole_matrices(functools.partial(_whole, step), [_with_word(rows[at], word[at]) for at in coded])
             out |= zip(coded, found, strict=True)
             return [out[place] for place in range(len(rows))]
-        elements = _CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS
-        for place in coded:
-            formula, own, common = rows[place]
-            run = functools.partial(stepped, step, formula, elements, jax.device_count())
-
-            def shardings(own: Own = own) -> Any:
-                return sharding.as_they_lie((own.g, own.slots), own.g)
-
-            out[place] = sharding.automatic(run, shardings, own, common, word[place])
+        out |= {place: self.one(step, rows[place], word[place]) for place in coded}
         return [out[place] for place in range(len(rows))]
+
+    def one(self, step: Callable[..., Any], row: Row, word: jax.Array) -> Any:
+        """One elementwise step on one array with encoded slots, chunk by chunk; plain on one without."""
+        formula, own, common = row
+        if not _has_codes(row):
+            return step(*row)
+        elements = _CHUNK if jax.default_backend() == "cpu" else _CHUNK_OF_ACCELERATORS
+        run = functools.partial(stepped, step, formula, elements, jax.device_count())
+        return sharding.automatic(run, lambda: sharding.as_they_lie((own.g, own.slots), own.g), own, common, word)
 
 
 _NOTHING = Codec("nothing", "", "", None, None)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.numbers import arithmetic_dtype
+from jaxopt_lectures.core.passes import Passes
 from jaxopt_lectures.core.slots import Signed
 from jaxopt_lectures.core.transformation import Transformation, couples_of
 from jaxopt_lectures.storage.codes import everywhere
@@ -67,8 +68,22 @@ def round_stochastic(tx: optax.GradientTransformation, key: jax.Array | None = N
         after = _summed(params, updates, word)
         return _differences(params, after, updates), RoundStochasticState(optax.safe_increment(state.count), new)
 
-    again = functools.partial(round_stochastic, key=key)
-    return Transformation(init, update, couples=couples_of(tx), parts=(tx,), again=again, title="round_stochastic")
+    def passes(updates: Any, state: RoundStochasticState, params: Any) -> Passes:
+        needed(params, "round_stochastic")
+        parts, after, _ = inner.passes(updates, state.inner_state, params)
+        word = words(key, state.count, (len(jax.tree.leaves(params)),))
+        count = optax.safe_increment(state.count)
+        return Passes(parts, lambda new: RoundStochasticState(count, after(new)), word)
+
+    return Transformation(
+        init,
+        update,
+        couples=couples_of(tx),
+        parts=(tx,),
+        again=functools.partial(round_stochastic, key=key),
+        title="round_stochastic",
+        passes=passes if getattr(inner, "passes", None) else None,
+    )
 
 
 def compensate(tx: optax.GradientTransformation) -> Transformation:
@@ -172,7 +187,7 @@ def _wide(*arrays: jax.Array) -> Any:
     return arithmetic_dtype(*[a.dtype for a in arrays])
 
 
-def _in_float32(tx: Any, what: str) -> optax.GradientTransformationExtraArgs:
+def _in_float32(tx: Any, what: str) -> Any:
     wrapped(tx, f"{what}'s argument")
     return optax.with_extra_args_support(widened(tx))
 

@@ -1,0 +1,78 @@
+"""A step before it is taken: for each rule of a chain what it is given of each leaf, and the state that follows.
+
+Who takes steps in another way than one rule after the other over whole arrays (the room `kernels`) asks for this
+instead of `update`. What needs all leaves at once, norms and schedules, is computed by then.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jaxopt_lectures.core.keeping import Keeping, Row
+
+
+class Part(NamedTuple):
+    """One rule on all leaves.
+
+    Attributes:
+      rows: for each leaf; behind the first part of a chain, gradients are the updates of the part before, and `own.g`
+        is a `jax.ShapeDtypeStruct`.
+      keeping: how slots are kept that are not arrays, or None.
+      count: steps taken before this one, () int32.
+    """
+
+    rows: list[Row]
+    keeping: Keeping | None
+    count: jax.Array
+
+
+class Passes(NamedTuple):
+    """A step of a chain.
+
+    Attributes:
+      parts: its rules, in their order.
+      state: `state(new)`, the next state, `new[part][leaf]` the new slots by name, as they are kept.
+      rounding: (leaves, 2) uint32, what the random bits are made of by which narrow parameters are rounded at random;
+        None where they are rounded to nearest.
+    """
+
+    parts: list[Part]
+    state: Callable[[Sequence[Sequence[Mapping[str, Any]]]], Any]
+    rounding: jax.Array | None = None
+
+
+def passes_of_chain(parts: Sequence[Any]) -> Callable[[Any, Any, Any], Passes] | None:
+    """The `passes` of a chain: its last parts in one, as far as they have any; those before take their step plainly.
+
+    A part that looks at all gradients at once must see them, so it is the first of the last. One that rounds the sum
+    with the parameter is the end. None if the last part has no passes.
+    """
+    first = len(parts)
+    while first and getattr(parts[first - 1], "passes", None) is not None:
+        first -= 1
+        if parts[first].couples == "tree":
+            break
+    if first == len(parts):
+        return None
+    before = [optax.with_extra_args_support(part) for part in parts[:first]]
+
+    def passes(updates: Any, state: Any, params: Any) -> Passes:
+        states, found = list(state), []
+        for place, part in enumerate(before):
+            updates, states[place] = part.update(updates, states[place], params)
+        for place in range(first, len(parts)):
+            if found and found[-1].rounding is not None:
+                raise ValueError("what rounds at random goes last in a chain")
+            found.append(parts[place].passes(updates, states[place], params))
+            updates = jax.tree.map(lambda g: jax.ShapeDtypeStruct(g.shape, g.dtype), updates)
+
+        def after(new: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+            left = iter(new)
+            kept = [each.state([next(left) for _ in each.parts]) for each in found]
+            return (*states[:first], *kept)
+
+        return Passes([part for each in found for part in each.parts], after, found[-1].rounding)
+
+    return passes

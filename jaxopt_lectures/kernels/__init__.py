@@ -1,0 +1,1 @@
+"""One pass over memory for a chain of elementwise rules."""

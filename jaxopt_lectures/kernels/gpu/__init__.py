@@ -1,0 +1,1 @@
+"""Kernels for GPU: rules called in the body of a Pallas kernel."""
