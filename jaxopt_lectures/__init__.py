@@ -25,6 +25,7 @@ from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import NonNegative, Signed
 from jaxopt_lectures.core.transformation import Transformation, chain, eval_params, gradient_point
 from jaxopt_lectures.explanation import explain
+from jaxopt_lectures.kernels.fuse import fuse
 from jaxopt_lectures.optimizers.adadelta import adadelta
 from jaxopt_lectures.optimizers.adagrad import adagrad, adagrad_norm
 from jaxopt_lectures.optimizers.adam import adam, adamw, nadam
@@ -126,6 +127,7 @@ __all__ = [
     "explain",
     "exponential_decay",
     "from_rule",
+    "fuse",
     "gradient_point",
     "hager_zhang",
     "interval",

@@ -15,7 +15,7 @@ from jaxopt_lectures.core.keeping import Own, Row
 from jaxopt_lectures.core.step import Formula, step
 from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Code, Encoded, Place, decode, encode
-from jaxopt_lectures.storage.rounding import bits, narrowed, nearest
+from jaxopt_lectures.storage.rounding import bits, summed
 
 Slots = dict[str, Any]
 
@@ -110,15 +110,8 @@ def advanced(kind: Kind, leaf: Leaf, scalars: Scalars, index: Any, blocks: Block
             where = None if code is None else Place(index, scalars.words[place + at])
             fresh.append(new[name] if code is None else encode(code, new[name], blocks, where))
         place += len(part.codes)
-    return added(leaf.p, update, scalars.rounding, index), tuple(fresh)
-
-
-def added(p: Any, update: Any, word: Any, index: Any) -> Any:
-    """The sum in the parameter's dtype, as `apply_updates` rounds it."""
-    total = p.astype(jnp.float32) + update.astype(jnp.float32)
-    if p.dtype == jnp.float32:
-        return total
-    return nearest(total, p.dtype) if word is None else narrowed(total, p.dtype, bits(word, index))
+    random = None if scalars.rounding is None else bits(scalars.rounding, index)
+    return summed(leaf.p, update, random), tuple(fresh)
 
 
 def kind_of(rows: Sequence[Row], p: Any, at_random: bool) -> Kind:
@@ -127,7 +120,7 @@ def kind_of(rows: Sequence[Row], p: Any, at_random: bool) -> Kind:
     for row in rows:
         kept = sorted(row.own.slots.items())
         codes = tuple((name, slot.code if isinstance(slot, Encoded) else None) for name, slot in kept)
-        slots += [str(slot.codes.dtype if isinstance(slot, Encoded) else slot.dtype) for _, slot in kept]
+        slots += [str(getattr(getattr(slot, "codes", slot), "dtype", None)) for _, slot in kept]
         read = row.own.p
         reads: Any = None if read is None else "parameter" if read is p else "zero"
         parts.append(PartKind(row.formula, codes, reads))

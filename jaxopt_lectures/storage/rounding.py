@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_lectures.core.numbers import arithmetic_dtype
+
 
 def words(key: jax.Array | None, count: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Two words for each array of a step, `(*shape, 2)` uint32. They depend on the key, the count and the place only.
@@ -61,6 +63,23 @@ def narrowed(x: jax.Array, dtype: jax.typing.DTypeLike, random: jax.Array | None
     wide = x.astype(jnp.float32)
     rounded = _rounded(wide, kind, random)
     return jnp.where(jnp.isfinite(wide), jax.lax.clamp(-largest, rounded, largest), wide).astype(dtype)
+
+
+def summed(p: jax.Array, update: jax.Array, random: jax.Array | None) -> jax.Array:
+    """A parameter and its update, added in float32 or wider, in the parameter's dtype.
+
+    Args:
+      p: of any dtype.
+      update: may be wider than it.
+      random: bits of `bits`, to round at random to bfloat16 or float16; to nearest if None.
+    """
+    if not (jnp.issubdtype(p.dtype, jnp.floating) and jnp.issubdtype(update.dtype, jnp.floating)):
+        return (p + update).astype(p.dtype)
+    wide = arithmetic_dtype(p.dtype, update.dtype)
+    total = p.astype(wide) + update.astype(wide)
+    if p.dtype not in (jnp.bfloat16, jnp.float16):
+        return total.astype(p.dtype)
+    return nearest(total, p.dtype) if random is None else narrowed(total, p.dtype, random)
 
 
 def _rounded(x: jax.Array, kind: jnp.finfo, random: jax.Array | None) -> jax.Array:

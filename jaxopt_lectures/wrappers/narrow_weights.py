@@ -19,7 +19,7 @@ from jaxopt_lectures.core.passes import Passes
 from jaxopt_lectures.core.slots import Signed
 from jaxopt_lectures.core.transformation import Transformation, couples_of
 from jaxopt_lectures.storage.codes import everywhere
-from jaxopt_lectures.storage.rounding import bits, narrowed, nearest, words
+from jaxopt_lectures.storage.rounding import bits, summed, words
 from jaxopt_lectures.wrappers.wrapped import needed, wrapped
 
 
@@ -146,16 +146,9 @@ def _summed(params: Any, updates: Any, word: jax.Array | None) -> Any:
     def one(p: Any, u: Any) -> Any:
         if p is None:
             return None
-        place, p, u = next(places), jnp.asarray(p), jnp.asarray(u)
-        if not (jnp.issubdtype(p.dtype, jnp.floating) and jnp.issubdtype(u.dtype, jnp.floating)):
-            return (p + u).astype(p.dtype)
-        wide = _wide(p, u)
-        total = p.astype(wide) + u.astype(wide)
-        if not _narrow(p):
-            return total.astype(p.dtype)
-        if word is None:
-            return nearest(total, p.dtype)
-        return narrowed(total, p.dtype, bits(word[place], everywhere(p.shape)))
+        place, p = next(places), jnp.asarray(p)
+        random = None if word is None or not _narrow(p) else bits(word[place], everywhere(p.shape))
+        return summed(p, jnp.asarray(u), random)
 
     return jax.tree.map(one, params, updates, is_leaf=lambda x: x is None)
 

@@ -1,1 +1,19 @@
 """Kernels for CPU: rules traced to jaxprs, translated to C++, called through XLA's FFI."""
+
+import functools
+from typing import Any
+
+from jaxopt_lectures.kernels.body import Kind, Leaf
+from jaxopt_lectures.kernels.cpu import kernels, library
+
+
+def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
+    """The kernel of a leaf, or why there is none."""
+    made = kernels.prepared(kind, kernels.shapes_of(commons))
+    if isinstance(made, str):
+        return made
+    reason = kernels.unfit(leaf)
+    if reason is not None:
+        return reason
+    found = library.found(made.kernel, compile)
+    return found if isinstance(found, str) else functools.partial(kernels.taken, made, found.target)

@@ -1,1 +1,14 @@
 """Kernels for GPU: rules called in the body of a Pallas kernel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxopt_lectures.kernels.body import Kind, Leaf
+
+
+def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
+    """The kernel of a leaf, or why there is none."""
+    del commons, compile
+    from jaxopt_lectures.kernels.gpu import pallas
+
+    return pallas.unfit(kind, leaf) or pallas.each(kind)

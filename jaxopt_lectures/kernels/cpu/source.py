@@ -1,0 +1,347 @@
+"""From a translated tile to the text of a C++ function: a loop over tiles, in it one loop over elements a phase."""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lectures.kernels.cpu.translate import Program, Unsupported, Value
+
+HEADERS = Path(__file__).parent / "native"
+_TYPES = {"float32": "float", "bfloat16": "float", "int32": "int32_t", "bool": "int32_t"}
+_VECTORS = {"float": "F", "int32_t": "I", "uint32_t": "U"}
+_BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
+_CALLS = {
+    **{"max": "Max", "min": "Min", "abs": "Abs", "sign": "Sign", "sqrt": "Sqrt", "floor": "Floor"},
+    **{"is_finite": "IsFinite", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater"},
+    **{"ge": "GreaterEqual", "shift_left": "ShiftLeft", "shift_right_logical": "ShiftRight"},
+    **{"shift_right_arithmetic": "ShiftRightSigned"},
+}
+_REDUCTIONS = {"reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
+_MASKS = {"uint8": "0xffu", "uint16": "0xffffu"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A C++ function.
+
+    Attributes:
+      name: of it, made of its text and of all that it includes: another text has another name.
+      text: the function.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass
+class _Writer:
+    """Writes each value once, in the loop where it is first needed."""
+
+    loops: dict[Value, int]
+    buffered: set[Value]
+    names: dict[Value, str] = field(default_factory=dict)
+    tables: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def operand(self, x: Value, vector: bool) -> str:
+        """A value where it is used, as a vector or a number."""
+        if x.op == "literal":
+            text = _literal(x)
+        elif x.op == "uniform":
+            text = f"u{x.params}"
+        else:
+            text = self.names[x]
+        return f"Splat({text})" if vector and not x.vector else text
+
+    def put(self, x: Value, text: str, indent: int) -> None:
+        """Names a value."""
+        self.names[x] = name = f"{'v' if x.vector else 's'}{len(self.lines)}"
+        kind = _type(x.dtype)
+        self.lines.append(f"{' ' * indent}const {_VECTORS[kind] if x.vector else kind} {name} = {text};")
+
+    def expression(self, x: Value) -> str:
+        """An operation on operands that have names."""
+        args = [self.operand(y, x.vector) for y in x.inputs]
+        source = x.inputs[0].dtype
+        if x.op in _BINARY:
+            text = f"{args[0]} {_BINARY[x.op]} {args[1]}"
+        elif x.op in _CALLS:
+            text = f"{_CALLS[x.op]}({', '.join(args)})"
+        elif x.op == "clamp":
+            text = f"Min(Max({args[1]}, {args[0]}), {args[2]})"
+        elif x.op == "select_n":
+            text = f"Select({args[0]}, {args[2]}, {args[1]})"
+        elif x.op == "neg":
+            text = f"-{args[0]}"
+        elif x.op == "not":
+            text = f"~{args[0]}"
+        elif x.op == "square":
+            text = f"{args[0]} * {args[0]}"
+        elif x.op == "rsqrt":
+            text = f"1.0f / Sqrt({args[0]})"
+        elif x.op == "integer_pow":
+            text = _power(args[0], x.params)
+        elif x.op == "lookup":
+            text = self.lookup(x, args[0])
+        elif x.op == "bitcast_convert_type":
+            text = _bitcast(args[0], source, x.dtype)
+        else:
+            text = _converted(args[0], source, x.dtype)
+        wraps = x.dtype in _MASKS and x.op in ("add", "sub", "mul", "neg", "not", "shift_left")
+        text = f"({text}) & {_MASKS[x.dtype]}" if wraps else text
+        return f"Bf16({text})" if x.dtype == "bfloat16" and source == "bfloat16" and x.op in _ROUNDED else text
+
+    def lookup(self, x: Value, index: str) -> str:
+        """An element of a table, whose length is made a power of 2: no index is beyond its end."""
+        size = max(16, 2 ** math.ceil(math.log2(len(x.params))))
+        kind = _type(x.dtype)
+        key = (kind, *x.params, *[x.params[-1]] * (size - len(x.params)))
+        name = self.tables.setdefault(key, f"t{len(self.tables)}")
+        return f"Lookup<{size}>({name}, {index})"
+
+
+_ROUNDED = {"add", "sub", "mul", "div", "sqrt", "rsqrt", "square", "integer_pow"}
+
+
+def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outputs: Sequence[str]) -> Kernel:
+    """The function of a program.
+
+    Args:
+      program: of a tile.
+      tiles: for each tile that is given how it is stored: "index", "u4 POINTER", or "DTYPE POINTER".
+      numbers: for each number that is given where it is, a C++ expression.
+      outputs: for each output how and where it is stored, as `tiles`, or for a number the C++ place.
+    """
+    order = _ordered(program.outputs)
+    loops, buffered = _placed(order, program.outputs)
+    writer = _Writer(loops, buffered)
+    last = max([x.phase for x in order] + [0])
+    lines = writer.lines
+    for place, x in enumerate(program.uniforms):
+        kind = _type(x.dtype)
+        lines.append(f"  const {kind} u{x.params} = From<{kind}>(leaf.uniforms[{place}]);")
+    slots = {x: f"b{place}" for place, x in enumerate(x for x in order if x in buffered)}
+    for x, name in slots.items():
+        lines.append(f"  alignas(64) {_type(x.dtype)} {name}[kLongest];")
+    lines += [
+        "  for (int64_t tile = first; tile < last; ++tile) {",
+        "    const int64_t start = Start(leaf, tile), n = Length(leaf, tile);",
+    ]
+    for x in order:
+        if x.op == "input" and not x.vector:
+            kind = _type(x.dtype)
+            writer.put(x, f"From<{kind}>({numbers[x.params - len(tiles)]})", 4)
+    for phase in range(last + 1):
+        _numbers(writer, order, phase)
+        _loop(writer, program, order, phase, tiles, outputs, slots)
+    for value, where in zip(program.outputs, outputs, strict=True):
+        if not where.startswith(("u4", *_STORES)):
+            lines.append(f"    {where} = {writer.operand(value, False)};")
+    lines.append("  }")
+    tables = [
+        f"alignas(64) const {key[0]} {name}[] = {{{', '.join(_in_table(v, key[0]) for v in key[1:])}}};"
+        for key, name in writer.tables.items()
+    ]
+    head = "void NAME(const Leaf& leaf, int64_t first, int64_t last) {"
+    text = "\n".join(["namespace {", *tables, "}  // namespace", head, *lines, "}"])
+    name = "jol_" + hashlib.sha256((text + _headers()).encode()).hexdigest()[:24]
+    return Kernel(name, text.replace("NAME", name))
+
+
+_STORES = ("float32", "bfloat16", "uint8", "uint16")
+
+
+def _numbers(writer: _Writer, order: Sequence[Value], phase: int) -> None:
+    """What is known before a loop and no tile: ends of reductions, and what follows from them."""
+    for x in order:
+        if x.vector or x.phase != phase or x.op in ("input", "uniform", "literal"):
+            continue
+        if x.op in _REDUCTIONS:
+            writer.put(x, f"{_REDUCTIONS[x.op]}Of(r{order.index(x)})", 4)
+        else:
+            writer.put(x, writer.expression(x), 4)
+
+
+def _loop(
+    writer: _Writer,
+    program: Program,
+    order: Sequence[Value],
+    phase: int,
+    tiles: Sequence[str],
+    outputs: Sequence[str],
+    slots: dict[Value, str],
+) -> None:
+    """The loop of a phase, if anything is done in it."""
+    here = [x for x in order if x.vector and writer.loops.get(x) == phase]
+    ends = [x for x in order if x.op in _REDUCTIONS and x.phase == phase + 1]
+    stores = [
+        (x, where)
+        for x, where in zip(program.outputs, outputs, strict=True)
+        if where.startswith(("u4", *_STORES)) and x.phase == phase
+    ]
+    if not (ends or stores):
+        return
+    for x in ends:
+        kind = _VECTORS[_type(x.dtype)]
+        writer.lines.append(f"    {kind} r{order.index(x)} = Splat({_identity(x)});")
+    writer.lines += [
+        "    for (int64_t i = 0; i < n; i += kLanes) {",
+        "      const int64_t at = start + i, m = n - i;",
+    ]
+    for x in [x for x in order if x in slots and writer.loops[x] < phase and _used_in(x, order, writer, phase, stores)]:
+        writer.names.pop(x)
+        writer.put(x, f"Load({slots[x]} + i)", 6)
+    for x in here:
+        if x.op == "input":
+            writer.put(x, _load(tiles[x.params]), 6)
+        else:
+            writer.put(x, writer.expression(x), 6)
+        if x in slots:
+            writer.lines.append(f"      Store({slots[x]} + i, {writer.names[x]});")
+    for x in ends:
+        name = f"r{order.index(x)}"
+        value = f"Within(m, {writer.operand(x.inputs[0], True)}, Splat({_identity(x)}))"
+        writer.lines.append(f"      {name} = {_REDUCTIONS[x.op]}({name}, {value});")
+    for x, where in stores:
+        kind, pointer = where.split(" ", 1)
+        writer.lines.append(f"      Store_{kind}({pointer}, at, m, {writer.operand(x, True)});")
+    writer.lines.append("    }")
+
+
+def _used_in(x: Value, order: Sequence[Value], writer: _Writer, phase: int, stores: Any) -> bool:
+    users = [y for y in order if x in y.inputs]
+    return (
+        any(y.vector and writer.loops.get(y) == phase for y in users)
+        or any(y.op in _REDUCTIONS and y.phase == phase + 1 for y in users)
+        or any(y is x for y, _ in stores)
+    )
+
+
+def _ordered(outputs: Sequence[Value]) -> list[Value]:
+    """All values that outputs need, inputs before users."""
+    found: dict[Value, None] = {}
+
+    def visit(x: Value) -> None:
+        if x not in found:
+            for y in x.inputs:
+                visit(y)
+            found[x] = None
+
+    for x in outputs:
+        visit(x)
+    return list(found)
+
+
+def _placed(order: Sequence[Value], outputs: Sequence[Value]) -> tuple[dict[Value, int], set[Value]]:
+    """For each tile the loop that computes it, the last that can; and which are needed in a later one again."""
+    uses: dict[Value, set[int]] = {x: set() for x in order}
+    for x in outputs:
+        uses[x].add(x.phase)
+    loops, buffered = {}, set()
+    for x in reversed(order):
+        if x.vector:
+            loops[x] = min(uses[x])
+            if len(uses[x]) > 1:
+                buffered.add(x)
+            for y in x.inputs:
+                uses[y].add(loops[x])
+        elif x.op in _REDUCTIONS:
+            uses[x.inputs[0]].add(x.phase - 1)
+    return loops, buffered
+
+
+def _type(dtype: str) -> str:
+    return _TYPES.get(dtype, "uint32_t")
+
+
+def _literal(x: Value) -> str:
+    return _number(x.params, _type(x.dtype)) if x.dtype != "bool" else ("-1" if x.params else "0")
+
+
+def _number(value: Any, kind: str) -> str:
+    if kind != "float":
+        return f"{kind}({int(value)}u)" if kind == "uint32_t" else f"{kind}({int(value)})"
+    value = float(np.float32(value))
+    if math.isnan(value):
+        return "kNaN"
+    if math.isinf(value):
+        return "kInfinity" if value > 0 else "(-kInfinity)"
+    return f"({re.sub('0+p', 'p', value.hex())}f)"
+
+
+def _in_table(value: Any, kind: str) -> str:
+    return _number(value, kind) if kind == "float" else str(int(value))
+
+
+def _identity(x: Value) -> str:
+    if x.op in ("reduce_or", "reduce_and"):
+        return "int32_t(0)" if x.op == "reduce_or" else "int32_t(-1)"
+    if _type(x.dtype) != "float":
+        raise Unsupported(f"the primitive {x.op!r} of {x.dtype}")
+    return "(-kInfinity)" if x.op == "reduce_max" else "kInfinity"
+
+
+def _load(where: str) -> str:
+    if where == "index":
+        return "Splat(uint32_t(at)) + Lanes()"
+    kind, pointer = where.split(" ", 1)
+    return f"Load_{kind}({pointer}, at, m)"
+
+
+def _power(x: str, y: int) -> str:
+    """As XLA expands it: squares, and products of them."""
+    if y == 0:
+        return f"({x} - {x} + 1.0f)"
+    power, product, left = x, "", abs(y)
+    while left:
+        product = (f"({product} * {power})" if product else power) if left & 1 else product
+        power, left = f"({power} * {power})", left >> 1
+    return product if y > 0 else f"1.0f / {product}"
+
+
+def _bitcast(x: str, source: str, to: str) -> str:
+    pairs = {
+        ("float32", "uint32"): f"AsUint({x})",
+        ("float32", "int32"): f"AsInt(AsUint({x}))",
+        ("uint32", "float32"): f"AsFloat({x})",
+        ("int32", "float32"): f"AsFloat(AsUint({x}))",
+        ("int32", "uint32"): f"AsUint({x})",
+        ("uint32", "int32"): f"AsInt({x})",
+        ("bfloat16", "uint16"): f"(AsUint({x}) >> 16)",
+        ("uint16", "bfloat16"): f"AsFloat({x} << 16)",
+    }
+    if source == to:
+        return x
+    if (source, to) not in pairs:
+        raise Unsupported(f"the bits of {source} as {to}")
+    return pairs[source, to]
+
+
+def _converted(x: str, source: str, to: str) -> str:
+    if source == to or (source, to) == ("bfloat16", "float32"):
+        return x
+    if to == "bool":
+        return f"NotEqual({x}, Zero({x}))"
+    if source == "bool":
+        return {"float": f"ToFloat(-{x})", "int32_t": f"(-{x})", "uint32_t": f"AsUint(-{x})"}[_type(to)]
+    if (source, to) == ("float32", "bfloat16"):
+        return f"Bf16({x})"
+    if _type(source) == "float":
+        if to != "int32":
+            raise Unsupported(f"{source} converted to {to}")
+        return f"ToInt({x})"
+    if _type(to) == "float":
+        narrow = source in _MASKS
+        return f"ToFloat(AsInt({x}))" if narrow else f"ToFloat({x})"
+    masked = f"(AsUint({x}) & {_MASKS[to]})" if to in _MASKS else None
+    return masked or (f"AsInt({x})" if to == "int32" else f"AsUint({x})")
+
+
+def _headers() -> str:
+    return (HEADERS / "simd.h").read_text() + (HEADERS / "runtime.h").read_text()

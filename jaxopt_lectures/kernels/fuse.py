@@ -1,0 +1,122 @@
+"""`fuse`: an optimizer's step in one pass over memory."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_lectures.core.transformation import Transformation, couples_of
+from jaxopt_lectures.kernels.pass_over import Leaves, leaves_of
+from jaxopt_lectures.wrappers.narrow_weights import apply_updates
+from jaxopt_lectures.wrappers.wrapped import foreign_name, treated, wrapped
+
+_told: set[str] = set()
+
+
+class Fused(Transformation):
+    """A transformation with a step that never makes the updates; `init`, `update` and the state are what they were.
+
+    Attributes:
+      step: `step(gradients, state, params) -> (params, state)`.
+    """
+
+    step: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def fuse(
+    tx: optax.GradientTransformation, *, compile: bool = False, sharded: bool | None = None, quiet: bool = False
+) -> Fused:
+    """One pass over memory for a chain of elementwise rules, stored in any codec: `params, state = fuse(tx).step(...)`.
+
+        tx = jol.fuse(jol.chain(jol.clip_by_global_norm(1.0), jol.store(jol.adamw(1e-3), "int8")))
+        step = jax.jit(tx.step, donate_argnums=(1, 2))
+        params, state = step(gradients, state, params)
+
+    A step reads each parameter, gradient and slot once, and writes parameter and slots once, in place where they are
+    donated: AdamW moves 28 bytes a parameter. What needs all gradients first, norms, is computed before. Kernels follow
+    from the rule: on CPU its jaxpr is translated to C++, on GPU a Pallas kernel calls it. The numbers are those of
+    `update` and `apply_updates` but for the last bit. `init` and `update` are those of `tx`, and so is the state, which
+    goes from one to the other. Derivatives and `vmap` take the plain step.
+
+    Where there is no kernel (another device, no compiler, a rule that looks at more than one element) the plain step is
+    taken, with one warning; `jol.explain` says for each parameter which it is, and why.
+
+    Args:
+      tx: the transformation, ours or optax's.
+      compile: whether a kernel that did not come with the package, of a rule of yours, may be compiled on first use; it
+        is kept in a cache (`JAXOPT_LECTURES_CACHE`). Needs a C++ compiler, and takes some seconds.
+      sharded: whether arrays may lie on several devices, which takes the plain step; a call would gather them. None:
+        as is seen, and inside of `jax.jit`, where it is not, whether there are several. In `shard_map` kernels take
+        each device's part.
+      quiet: no warning.
+
+    Raises:
+      TypeError: `tx` is not a transformation.
+    """
+    inner = wrapped(tx, "fuse's argument")
+
+    def plain(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(gradients, state, params)
+        return apply_updates(params, updates), state
+
+    def step(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        found = _found(tx, gradients, state, params)
+        kernels = [found] if isinstance(found, str) else found.kernels(compile, sharded)
+        if isinstance(found, str) or all(isinstance(kernel, str) for kernel in kernels):
+            _tell(kernels, quiet)
+            return plain(gradients, state, params)
+        return found.taken(kernels)
+
+    def treatment(path: str, p: Any) -> str:
+        found = f"no kernels ({why})" if (why := _why(tx, path, p, compile)) else f"one pass on {jax.default_backend()}"
+        return f"fuse({treated(tx, path, p)}; {found})"
+
+    made = Fused(
+        tx.init,
+        inner.update,
+        couples=couples_of(tx),
+        parts=(tx,),
+        again=lambda part: fuse(part, compile=compile, sharded=sharded, quiet=quiet),
+        title="fuse",
+        treatment=treatment,
+        passes=getattr(tx, "passes", None),
+    )
+    made.step = step
+    return made
+
+
+def _found(tx: Any, gradients: Any, state: Any, params: Any) -> Leaves | str:
+    """The leaves of a step, or why it cannot be taken leaf by leaf."""
+    if not isinstance(tx, Transformation):
+        return f"{foreign_name(tx)} is not of this library"
+    if tx.passes is None:
+        return f"{tx.title if tx.rule is None else treated(tx, '', None)} looks at more than one element at a time"
+    if not jax.tree.leaves(params):
+        return "there are no parameters"
+    params = jax.tree.map(lambda p: p if hasattr(p, "dtype") else jnp.asarray(p), params)
+    return leaves_of(tx.passes(gradients, state, params), params)
+
+
+def _why(tx: Any, path: str, p: Any, compile: bool) -> str:
+    """Why there is no kernel for one parameter; empty if there is one."""
+    why = []
+
+    def trace(p: Any) -> None:
+        params = {path: p}
+        found = _found(tx, params, tx.init(params), params)
+        kernel = found if isinstance(found, str) else found.kernels(compile, False)[0]
+        why.append(kernel if isinstance(kernel, str) else "")
+
+    jax.eval_shape(trace, jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)))
+    return why[0]
+
+
+def _tell(reasons: Sequence[Any], quiet: bool) -> None:
+    """Says once why the plain step is taken."""
+    text = "; ".join(dict.fromkeys(reasons))
+    if not quiet and text not in _told:
+        _told.add(text)
+        warnings.warn(f"fuse takes the plain step: {text}", stacklevel=3)
