@@ -1,10 +1,13 @@
 """Floating-point helpers: which precision to compute in, roots, norms and quotients that never invent a NaN."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxopt_lectures.core import reductions
 
 
 def arithmetic_dtype(*dtypes: Any) -> Any:
@@ -61,30 +64,31 @@ def scaled_norm(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     it takes the whole direction and the others none. NaN gives NaN.
     """
     dtype = arithmetic_dtype(*[a.dtype for a in arrays])
-    wide = [a.astype(dtype) for a in arrays if a.size]
-    return _factors(wide) if wide else (jnp.ones((), dtype), jnp.zeros((), dtype))
+    kept = [a for a in arrays if a.size]
+    return _factors(dtype, kept) if kept else (jnp.ones((), dtype), jnp.zeros((), dtype))
 
 
-@jax.custom_jvp
-def _factors(arrays: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    one = jnp.ones((), arrays[0].dtype)
-    squares = sum(_sum_of_squares(a, one) for a in arrays)
-    low = jnp.finfo(one.dtype).tiny / jnp.finfo(one.dtype).eps
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _factors(dtype: Any, arrays: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    one = jnp.ones((), dtype)
+    squares = jnp.sum(reductions.parts(_sum_of_squares, arrays, one))
+    low = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
 
     def again() -> tuple[jax.Array, jax.Array]:
-        unit = unit_for(jnp.max(jnp.stack([_largest(a) for a in arrays])))
-        return unit, root(sum(_sum_of_squares(a, unit) for a in arrays))
+        unit = unit_for(largest(reductions.parts(_largest, arrays, one)))
+        return unit, root(jnp.sum(reductions.parts(_sum_in_units, arrays, unit)))
 
     usual = jnp.isfinite(squares) & (squares > low)
     return jax.lax.cond(usual, lambda: (jnp.ones_like(squares), jnp.sqrt(squares)), again)
 
 
 @_factors.defjvp
-def _factors_jvp(primals: Any, tangents: Any) -> Any:
+def _factors_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
     """The unit is held: d size = sum(a da) / (unit^2 size). Through the two ways of summing, 0 would meet inf."""
     (arrays,), (directions,) = primals, tangents
-    unit, size = _factors(arrays)
-    slope = sum(jnp.sum(finite(a) / unit * (d / unit)) for a, d in zip(arrays, directions, strict=True))
+    unit, size = _factors(dtype, arrays)
+    rows = zip(arrays, directions, strict=True)
+    slope = sum(jnp.sum(finite(a.astype(dtype)) / unit * (d.astype(dtype) / unit)) for a, d in rows)
     return (unit, size), (jnp.zeros_like(unit), quotient(slope, size))
 
 
@@ -124,10 +128,15 @@ def largest(x: jax.Array, axis: Any = None, *, keepdims: bool = False) -> jax.Ar
 
 
 @jax.jit
-def _sum_of_squares(a: jax.Array, unit: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(finite(a) / unit))
+def _sum_of_squares(a: jax.Array, like: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(a.astype(like.dtype)))
 
 
 @jax.jit
-def _largest(a: jax.Array) -> jax.Array:
-    return jnp.max(jnp.abs(finite(a)))
+def _sum_in_units(a: jax.Array, unit: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(finite(a.astype(unit.dtype)) / unit))
+
+
+@jax.jit
+def _largest(a: jax.Array, like: jax.Array) -> jax.Array:
+    return largest(jnp.abs(finite(a.astype(like.dtype))))

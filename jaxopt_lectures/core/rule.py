@@ -283,8 +283,7 @@ class _Lifted:
         for name in self.decays:
             new[f"log_{name}"], h[f"{name}_weight"] = weight(h[name], old[f"log_{name}"].astype(dtype), t)
         if self.shared is not None:
-            wide = [g.astype(d) for g, d in zip(gradients, dtypes, strict=True)]
-            new |= self.shared(wide, SimpleNamespace(count=count, **old), SimpleNamespace(**h))
+            new |= self.shared(gradients, SimpleNamespace(count=count, **old), SimpleNamespace(**h))
         seen = {name: value for name, value in new.items() if name.removeprefix("log_") not in self.decays}
         return {name: new[name].astype(old[name].dtype) for name in self.common}, seen, h, t
 

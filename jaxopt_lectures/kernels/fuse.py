@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.transformation import Transformation, couples_of
-from jaxopt_lectures.kernels.pass_over import Leaves, leaves_of
+from jaxopt_lectures.kernels.pass_over import Leaves, leaves_of, reductions_of
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates
 from jaxopt_lectures.wrappers.wrapped import foreign_name, treated, wrapped
 
@@ -63,7 +63,7 @@ def fuse(
         return apply_updates(params, updates), state
 
     def step(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        found = _found(tx, gradients, state, params)
+        found = _found(tx, gradients, state, params, compile, sharded)
         kernels = [found] if isinstance(found, str) else found.kernels(compile, sharded)
         if isinstance(found, str) or all(isinstance(kernel, str) for kernel in kernels):
             _tell(kernels, quiet)
@@ -88,7 +88,9 @@ def fuse(
     return made
 
 
-def _found(tx: Any, gradients: Any, state: Any, params: Any) -> Leaves | str:
+def _found(
+    tx: Any, gradients: Any, state: Any, params: Any, compile: bool = False, sharded: bool | None = None
+) -> Leaves | str:
     """The leaves of a step, or why it cannot be taken leaf by leaf."""
     if not isinstance(tx, Transformation):
         return f"{foreign_name(tx)} is not of this library"
@@ -97,7 +99,9 @@ def _found(tx: Any, gradients: Any, state: Any, params: Any) -> Leaves | str:
     if not jax.tree.leaves(params):
         return "there are no parameters"
     params = jax.tree.map(lambda p: p if hasattr(p, "dtype") else jnp.asarray(p), params)
-    return leaves_of(tx.passes(gradients, state, params), params)
+    with reductions_of(gradients, compile, sharded):
+        passes = tx.passes(gradients, state, params)
+    return leaves_of(passes, params)
 
 
 def _why(tx: Any, path: str, p: Any, compile: bool) -> str:

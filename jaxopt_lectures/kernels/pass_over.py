@@ -1,5 +1,6 @@
 """A step over all leaves: those that have a kernel in one pass, the others by the plain step."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lectures.core import sharding
+from jaxopt_lectures.core import reductions, sharding
 from jaxopt_lectures.core.keeping import Keeping, Own, Row
 from jaxopt_lectures.core.passes import Passes
 from jaxopt_lectures.core.step import step
@@ -51,10 +52,16 @@ class Leaves:
         device = jax.default_backend()
         if device not in _DEVICES:
             return [f"there are no kernels for {device}"] * len(self.leaves)
-        if _divided(self.leaves, sharded):
+        if _divided([leaf.p for leaf in self.leaves], sharded):
             return ["arrays may lie on several devices, where XLA divides the plain step"] * len(self.leaves)
-        rows = zip(self.leaves, self.kinds, self.commons, strict=True)
-        return [_unfit(leaf, common) or _DEVICES[device](kind, leaf, common, compile) for leaf, kind, common in rows]
+        known: dict[Any, Any] = {}
+        ready, out = _DEVICES[device], []
+        for kind, leaf, common in zip(self.kinds, self.leaves, self.commons, strict=True):
+            same = tuple(id(h) for _, h, _ in common)  # leaves of one dtype share what their steps share
+            if same not in known:
+                known[same] = shapes_of(common)
+            out.append(_unfit(leaf, common) or ready(kind, leaf, known[same], compile))
+        return out
 
     def words(self) -> jax.Array:
         """(leaves, n, 2) uint32, of the random bits of each slot, and of the sum, which come last."""
@@ -87,6 +94,12 @@ class Leaves:
         return self.treedef.unflatten([p for p, _ in out]), self.passes.state(new)
 
 
+def shapes_of(commons: Any) -> Any:
+    """The shapes and dtypes of what all leaves share, to be hashed."""
+    leaves, treedef = jax.tree.flatten(commons)
+    return treedef, tuple((jnp.shape(x), str(jnp.result_type(x))) for x in leaves)
+
+
 def leaves_of(passes: Passes, params: Any) -> Leaves:
     """The leaves of a step; `params` as `passes` were made of them."""
     given, treedef = jax.tree.flatten(params)
@@ -97,6 +110,13 @@ def leaves_of(passes: Passes, params: Any) -> Leaves:
         for own, p in zip(rows, given, strict=True)
     ]
     return Leaves(passes, treedef, leaves, kinds, [tuple(row.common for row in own) for own in rows])
+
+
+def reductions_of(gradients: Any, compile: bool, sharded: bool | None) -> contextlib.AbstractContextManager[None]:
+    """Where norms of gradients are taken by kernels too, if they can be."""
+    if jax.default_backend() != "cpu" or _divided(jax.tree.leaves(gradients), sharded):
+        return contextlib.nullcontext()
+    return reductions.taken_over(functools.partial(cpu.reductions.parts, compile))
 
 
 def _plainly(kind: Kind, keepings: Any, leaves: Sequence[Leaf], commons: Any, words: jax.Array) -> list[Any]:
@@ -147,14 +167,13 @@ def _unfit(leaf: Leaf, commons: Any) -> str | None:
     return None
 
 
-def _divided(leaves: Sequence[Leaf], sharded: bool | None) -> bool:
+def _divided(arrays: Sequence[Any], sharded: bool | None) -> bool:
     """Whether arrays may lie on several devices, of which each is to do its part."""
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.are_all_axes_manual:
         return False
     if sharded is not None:
         return sharded
-    arrays = [leaf.p for leaf in leaves]
     if not any(isinstance(p, jax.core.Tracer) for p in arrays):
         return any(len(p.sharding.device_set) > 1 for p in arrays if isinstance(p, jax.Array))
     return jax.device_count() > 1 or any(sharding.mesh_of(p) is not None for p in arrays)

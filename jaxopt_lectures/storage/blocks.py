@@ -79,4 +79,5 @@ def _share(size: int, room: float) -> int:
     if size <= room * _LEAST:
         return max(size, 1)
     divisors = [t for t in range(math.ceil(room * _LEAST), math.floor(room * _MOST) + 1) if size % t == 0]
-    return divisors[0] if divisors else -(-size // max(1, round(size / room)))
+    even = [t for t in divisors if t % 2 == 0]  # no byte of two 4-bit codes then belongs to two blocks
+    return (even or divisors or [-(-size // max(1, round(size / room)))])[0]

@@ -4,12 +4,15 @@ import functools
 from typing import Any
 
 from jaxopt_lectures.kernels.body import Kind, Leaf
-from jaxopt_lectures.kernels.cpu import kernels, library
+from jaxopt_lectures.kernels.cpu import kernels, library, reductions
+
+
+__all__ = ["ready", "reductions"]
 
 
 def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
     """The kernel of a leaf, or why there is none."""
-    made = kernels.prepared(kind, kernels.shapes_of(commons))
+    made = kernels.prepared(kind, commons)
     if isinstance(made, str):
         return made
     reason = kernels.unfit(leaf)

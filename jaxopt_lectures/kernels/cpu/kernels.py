@@ -19,10 +19,11 @@ from jaxopt_lectures.storage.codes import Encoded, blocks_of_slot
 
 LONGEST = 4096
 """Elements of a block (`kLongest` of simd.h)."""
-_PLAIN_TILE = 4096
-_TOGETHER = 32
+PLAIN_TILE = 4096
+"""Elements of a tile where there are no blocks."""
+TOGETHER = 32
 """Leaves in one call: compilation time grows with the square of a call's operands."""
-_SIZES = 48, 80
+SIZES = 48, 80
 """Two sizes of a tile: a formula that depends on the size gives two programs."""
 
 
@@ -33,17 +34,24 @@ class Prepared:
     Attributes:
       kernel: the function.
       program: what it was written from.
+      words: whether it draws random bits.
     """
 
     kernel: Kernel
     program: Program
+    words: bool
 
 
 @functools.cache
 def prepared(kind: Kind, commons: Any) -> Prepared | str:
-    """The kernel of a kind, or what cannot be translated; `commons` is `shapes_of` those of its parts."""
+    """The kernel of a kind, or what cannot be translated.
+
+    Args:
+      kind: the rules and codes.
+      commons: tree definition, and shape and dtype of each leaf, of what the steps of all leaves share.
+    """
     try:
-        first, second = (_translated(kind, commons, size) for size in _SIZES)
+        first, second = (_translated(kind, commons, size) for size in SIZES)
     except Unsupported as error:
         return f"no kernel has {error}"
     if first.kernel.name != second.kernel.name:
@@ -54,12 +62,6 @@ def prepared(kind: Kind, commons: Any) -> Prepared | str:
         alone = prepared(replace(kind, parts=parts, slots=slots), commons)
         return alone if isinstance(alone, str) else first
     return first if first.program.loops == 1 else "its step looks at more than one element at a time"
-
-
-def shapes_of(commons: Any) -> Any:
-    """The shapes and dtypes of what all leaves share, to be hashed."""
-    leaves, treedef = jax.tree.flatten(commons)
-    return treedef, tuple((jnp.shape(x), str(jnp.result_type(x))) for x in leaves)
 
 
 def _translated(kind: Kind, commons: Any, size: int) -> Prepared:
@@ -83,7 +85,8 @@ def _translated(kind: Kind, commons: Any, size: int) -> Prepared:
         return advanced(kind, Leaf(g, p, tuple(kept)), scalars, index, Blocks((size,), (size,)))
 
     program = translated(tile, (g, p, rest, index), (scales, words), uniforms, size)
-    return Prepared(kernel(program, *_places(kind, scaled)), program)
+    drawn = kind.at_random or any(code is not None and code.stochastic for code in kind.codes)
+    return Prepared(kernel(program, *_places(kind, scaled)), program, drawn)
 
 
 def _places(kind: Kind, scaled: Sequence[bool]) -> tuple[list[str], list[str], list[str]]:
@@ -131,7 +134,7 @@ def shape_of(leaf: Leaf) -> tuple[int, int, int]:
     shape = leaf.p.shape
     blocks = [blocks_of_slot(slot, shape) for slot in _scaled(leaf)]
     if not blocks:
-        return 1, math.prod(shape), _PLAIN_TILE
+        return 1, math.prod(shape), PLAIN_TILE
     tile = blocks[0].tile
     axis = next((axis for axis, size in enumerate(tile) if size > 1), len(shape) - 1) if shape else 0
     return math.prod(shape[:axis]), math.prod(shape[axis:]), math.prod(tile[axis:])
@@ -141,7 +144,7 @@ def _scaled(leaf: Leaf) -> list[Encoded]:
     return [slot for slot in leaf.slots if isinstance(slot, Encoded) and slot.scale is not None]
 
 
-def taken(made: Prepared, target: str, leaves: Sequence[Leaf], commons: Any, words: jax.Array) -> list[Any]:
+def taken(made: Prepared, target: str, leaves: Sequence[Leaf], commons: Any, words: Any) -> list[Any]:
     """The new parameter and slots of each leaf: one call for every few of them.
 
     Args:
@@ -151,16 +154,22 @@ def taken(made: Prepared, target: str, leaves: Sequence[Leaf], commons: Any, wor
       commons: what the steps of its parts share.
       words: (leaves, n, 2) uint32, of the random bits of each slot, and of the sum if that is rounded at random.
     """
-    uniforms = [_bits(x) for x in made.program.prologue(jax.tree.leaves(commons))]
-    numbers = jnp.stack(uniforms) if uniforms else jnp.zeros((1,), jnp.uint32)
+    numbers = numbers_of(made, commons)
     out: list[Any] = []
-    for start in range(0, len(leaves), _TOGETHER):
-        group = leaves[start : start + _TOGETHER]
-        out += _called(made.kernel.name, target, group, numbers, words[start : start + _TOGETHER])
+    if not made.words:
+        words = np.zeros((1, 1), np.uint32)
+    for start in range(0, len(leaves), TOGETHER):
+        out += _called(made, target, leaves[start : start + TOGETHER], numbers, words, start)
     return out
 
 
-def _called(name: str, target: str, leaves: Sequence[Leaf], numbers: jax.Array, words: jax.Array) -> list[Any]:
+def numbers_of(made: Prepared, uniforms: Any) -> jax.Array:
+    """The bits of the numbers that a kernel is given, (n,) uint32."""
+    found = [_bits(x) for x in made.program.prologue(jax.tree.leaves(uniforms))]
+    return jnp.stack(found) if found else jnp.zeros((1,), jnp.uint32)
+
+
+def _called(made: Prepared, target: str, leaves: Sequence[Leaf], numbers: jax.Array, words: Any, start: int) -> Any:
     kept = [(leaf.p, leaf.slots) for leaf in leaves]
     arrays, treedef = jax.tree.flatten(kept)
     each = len(arrays) // len(leaves)
@@ -170,10 +179,11 @@ def _called(name: str, target: str, leaves: Sequence[Leaf], numbers: jax.Array, 
         for result in range(place * each, (place + 1) * each):
             aliases[len(operands)] = result
             operands.append(arrays[result])
-    shapes = np.asarray([shape_of(leaf) for leaf in leaves], np.int64).reshape(-1)
+    rows = [start + place if made.words else 0 for place in range(len(leaves))]
+    shapes = np.asarray([(*shape_of(leaf), row) for leaf, row in zip(leaves, rows, strict=True)], np.int64)
     results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays]
     call = jax.ffi.ffi_call(target, results, input_output_aliases=aliases)
-    return list(treedef.unflatten(call(*operands, kernel=name, shapes=shapes)))
+    return treedef.unflatten(call(*operands, kernel=made.kernel.name, shapes=shapes.reshape(-1)))
 
 
 def _bits(x: jax.Array) -> jax.Array:

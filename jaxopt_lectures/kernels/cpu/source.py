@@ -22,7 +22,7 @@ _CALLS = {
     **{"ge": "GreaterEqual", "shift_left": "ShiftLeft", "shift_right_logical": "ShiftRight"},
     **{"shift_right_arithmetic": "ShiftRightSigned"},
 }
-_REDUCTIONS = {"reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
+_REDUCTIONS = {"reduce_sum": "Add", "reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
 _MASKS = {"uint8": "0xffu", "uint16": "0xffffu"}
 
 
@@ -284,7 +284,7 @@ def _identity(x: Value) -> str:
         return "int32_t(0)" if x.op == "reduce_or" else "int32_t(-1)"
     if _type(x.dtype) != "float":
         raise Unsupported(f"the primitive {x.op!r} of {x.dtype}")
-    return "(-kInfinity)" if x.op == "reduce_max" else "kInfinity"
+    return {"reduce_sum": "0.0f", "reduce_max": "(-kInfinity)", "reduce_min": "kInfinity"}[x.op]
 
 
 def _load(where: str) -> str:

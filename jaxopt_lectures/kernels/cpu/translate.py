@@ -21,7 +21,7 @@ _ELEMENTWISE = {
     *("floor", "is_finite", "clamp", "select_n", "convert_element_type", "bitcast_convert_type", "eq", "ne", "lt"),
     *("le", "gt", "ge", "and", "or", "xor", "not", "shift_left", "shift_right_logical", "shift_right_arithmetic"),
 }
-_REDUCTIONS = {"reduce_max", "reduce_min", "reduce_or", "reduce_and"}
+_REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_or", "reduce_and"}
 _DTYPES = ("float32", "bfloat16", "int32", "uint32", "uint16", "uint8", "bool")
 _FLOATS_ONLY = {"div", "sqrt", "rsqrt", "floor", "is_finite", "sign"}
 _TABLE = 8192
@@ -67,7 +67,7 @@ class Uniform:
     value: Any = None
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Program:
     """A translated jaxpr.
 

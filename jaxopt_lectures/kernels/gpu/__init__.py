@@ -1,6 +1,5 @@
 """Kernels for GPU: rules called in the body of a Pallas kernel."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from jaxopt_lectures.kernels.body import Kind, Leaf

@@ -82,16 +82,19 @@ ffi::Error Step(ffi::ThreadPool pool, std::string_view name, ffi::Span<const int
   const Entry* entries = Entries(&known);
   const Entry* entry = std::find_if(entries, entries + known, [&](const Entry& e) { return name == e.name; });
   if (entry == entries + known) return ffi::Error::Internal("no kernel is called " + std::string(name));
-  const int64_t count = int64_t(shapes.size()) / 3;
-  if (count < 1 || args.size() < 2 || (args.size() - 2) % count || rets.size() % count) {
+  const int64_t count = int64_t(shapes.size()) / 4;
+  const bool together = rets.size() == 1;  // one number for each tile of all leaves
+  if (count < 1 || args.size() < 2 || (args.size() - 2) % count || (!together && rets.size() % count)) {
     return ffi::Error::InvalidArgument("operands of other leaves than were announced");
   }
   auto work = std::make_shared<Work>();
   work->kernel = entry->kernel;
   const auto fetch = [&](size_t place) { return args.get<ffi::AnyBuffer>(place).value(); };
   const auto uniforms = fetch(0), words = fetch(1);
-  const int64_t each = count ? int64_t(words.element_count()) / count : 0;
-  const size_t taken = (args.size() - 2) / count, given = rets.size() / count;
+  const auto sizes = words.dimensions();
+  const int64_t each = sizes.empty() || !sizes[0] ? 0 : int64_t(words.element_count()) / sizes[0];
+  const size_t taken = (args.size() - 2) / count, given = together ? 0 : rets.size() / count;
+  int64_t before = 0;
   work->in.reserve(args.size());
   work->out.reserve(rets.size());
   for (size_t place = 2; place < args.size(); ++place) work->in.push_back(fetch(place).untyped_data());
@@ -102,13 +105,16 @@ ffi::Error Step(ffi::ThreadPool pool, std::string_view name, ffi::Span<const int
     const Leaf leaf{work->in.data() + at * taken,
                     work->out.data() + at * given,
                     static_cast<const uint32_t*>(uniforms.untyped_data()),
-                    static_cast<const uint32_t*>(words.untyped_data()) + at * each,
-                    shapes[3 * at],
-                    shapes[3 * at + 1],
-                    shapes[3 * at + 2]};
+                    static_cast<const uint32_t*>(words.untyped_data()) + shapes[4 * at + 3] * each,
+                    shapes[4 * at],
+                    shapes[4 * at + 1],
+                    shapes[4 * at + 2],
+                    before};
     work->leaves.push_back(leaf);
     if (leaf.rows < 1 || leaf.length < 1 || leaf.tile < 1) continue;
-    const int64_t tiles = leaf.rows * PerRow(leaf), step = std::max<int64_t>(1, kPiece / leaf.tile);
+    const int64_t tiles = leaf.rows * PerRow(leaf);
+    if (together) before += tiles;
+    const int64_t step = std::max<int64_t>(1, kPiece / leaf.tile);
     for (int64_t first = 0; first < tiles; first += step) {
       work->pieces.push_back({int32_t(at), first, std::min(first + step, tiles)});
     }

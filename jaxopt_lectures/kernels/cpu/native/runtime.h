@@ -11,6 +11,7 @@ struct Leaf {
   const uint32_t* uniforms;  // bits of the numbers of the prologue
   const uint32_t* words;     // of the random bits
   int64_t rows, length, tile;
+  int64_t before;  // tiles of the leaves before it, where all write into one array
 };
 
 static inline int64_t PerRow(const Leaf& leaf) { return (leaf.length + leaf.tile - 1) / leaf.tile; }

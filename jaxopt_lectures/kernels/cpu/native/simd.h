@@ -216,6 +216,12 @@ INLINE X Within(int64_t m, X x, X other) {
   return m >= kLanes ? x : Select(Less(Lanes(), Splat(uint32_t(m))), x, other);
 }
 
+INLINE F Add(F a, F b) { return a + b; }
+INLINE float AddOf(F x) {
+  float found = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) found += x[lane];
+  return found;
+}
 INLINE float MaxOf(F x) {
   float found = x[0];
   for (int lane = 1; lane < kLanes; ++lane) found = Max(found, x[lane]);

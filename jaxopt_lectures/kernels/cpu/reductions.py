@@ -1,0 +1,83 @@
+"""Numbers of many arrays, a norm above all, in one call for every few of them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lectures.core.reductions import one_by_one
+from jaxopt_lectures.kernels.cpu import library
+from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, SIZES, TOGETHER, Prepared, numbers_of
+from jaxopt_lectures.kernels.cpu.source import kernel
+from jaxopt_lectures.kernels.cpu.translate import Unsupported, translated
+
+
+def parts(compile: bool, function: Callable[..., jax.Array], arrays: Sequence[jax.Array], *operands: Any) -> jax.Array:
+    """What `core.reductions.parts` asks for, by kernels where there are any."""
+    dtypes = {a.dtype for a in arrays}
+    found = []
+    for dtype in sorted(dtypes, key=str):
+        own = [a for a in arrays if a.dtype == dtype]
+        made = prepared(function, str(dtype), tuple(str(jnp.result_type(x)) for x in operands))
+        target = made if isinstance(made, str) else library.found(made.kernel, compile)
+        if isinstance(target, str):
+            found.append(one_by_one(function, own, *operands))
+        else:
+            found.append(_differentiable(function, made, target.target)(own, operands))
+    return jnp.concatenate(found)
+
+
+@functools.cache
+def prepared(function: Callable[..., jax.Array], dtype: str, operands: tuple[str, ...]) -> Prepared | str:
+    """The kernel of a reduction of arrays of that dtype, or what cannot be translated."""
+    uniforms = [jax.ShapeDtypeStruct((), each) for each in operands]
+
+    def one(size: int) -> Prepared:
+        tile = [jax.ShapeDtypeStruct((size,), dtype)]
+        program = translated(lambda tiles, numbers, given: function(*tiles, *given), tile, [], uniforms, size)
+        where = "static_cast<float*>(leaf.out[0])[leaf.before + tile]"
+        return Prepared(kernel(program, [f"{dtype} leaf.in[0]"], [], [where]), program, words=False)
+
+    try:
+        first, second = map(one, SIZES)
+    except Unsupported as error:
+        return str(error)
+    return first if first.kernel.name == second.kernel.name else "it depends on the size of the array"
+
+
+@functools.cache
+def _differentiable(function: Any, made: Prepared, target: str) -> Callable[..., jax.Array]:
+    def plainly(arrays: Sequence[jax.Array], operands: Any) -> jax.Array:
+        sizes = [_tiles(a) for a in arrays]
+        whole = one_by_one(function, arrays, *operands)
+        # as many numbers as the kernel gives: the whole, and nothing of the rest
+        starts = np.cumsum([0, *sizes[:-1]])
+        return jnp.zeros(sum(sizes), whole.dtype).at[starts].set(whole)
+
+    @jax.custom_batching.custom_vmap
+    def run(arrays: Sequence[jax.Array], operands: Any) -> jax.Array:
+        numbers = numbers_of(made, operands)
+        found = []
+        for start in range(0, len(arrays), 4 * TOGETHER):
+            group = arrays[start : start + 4 * TOGETHER]
+            shapes = np.asarray([(1, a.size, PLAIN_TILE, 0) for a in group], np.int64).reshape(-1)
+            result = jax.ShapeDtypeStruct((sum(map(_tiles, group)),), jnp.float32)
+            call = jax.ffi.ffi_call(target, [result])
+            found += call(numbers, np.zeros((1, 1), np.uint32), *group, kernel=made.kernel.name, shapes=shapes)
+        return jnp.concatenate(found)
+
+    @run.def_vmap
+    def _(size: int, given: Any, *operands: Any) -> Any:
+        axes = jax.tree.map(lambda along: 0 if along else None, tuple(given))
+        return jax.vmap(plainly, in_axes=axes, axis_size=size)(*operands), True
+
+    derived = jax.custom_jvp(run)
+    derived.defjvp(lambda primals, tangents: jax.jvp(plainly, primals, tangents))
+    return derived
+
+
+def _tiles(a: jax.Array) -> int:
+    return -(-a.size // PLAIN_TILE)
