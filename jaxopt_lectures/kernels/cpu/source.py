@@ -1,5 +1,6 @@
 """From a translated tile to the text of a C++ function: a loop over tiles, in it one loop over elements a phase."""
 
+import functools
 import hashlib
 import math
 import re
@@ -23,6 +24,7 @@ _CALLS = {
     **{"shift_right_arithmetic": "ShiftRightSigned"},
 }
 _REDUCTIONS = {"reduce_sum": "Add", "reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
+_BOUNDS = {"max": "AtLeast", "min": "AtMost"}
 _MASKS = {"uint8": "0xffu", "uint16": "0xffffu"}
 
 
@@ -69,12 +71,18 @@ class _Writer:
         """An operation on operands that have names."""
         args = [self.operand(y, x.vector) for y in x.inputs]
         source = x.inputs[0].dtype
-        if x.op in _BINARY:
+        if x.op in ("max", "min") and any(y.op == "literal" for y in x.inputs):
+            literal = next(y for y in x.inputs if y.op == "literal")
+            other = args[1 - x.inputs.index(literal)]
+            text = f"{_BOUNDS[x.op]}({other}, {self.operand(literal, x.vector)})"
+        elif x.op in _BINARY:
             text = f"{args[0]} {_BINARY[x.op]} {args[1]}"
         elif x.op in _CALLS:
             text = f"{_CALLS[x.op]}({', '.join(args)})"
         elif x.op == "clamp":
-            text = f"Min(Max({args[1]}, {args[0]}), {args[2]})"
+            bounds = [y.op == "literal" for y in (x.inputs[0], x.inputs[2])]
+            low, high = ("AtLeast" if bounds[0] else "Max"), ("AtMost" if bounds[1] else "Min")
+            text = f"{high}({low}({args[1]}, {args[0]}), {args[2]})"
         elif x.op == "select_n":
             text = f"Select({args[0]}, {args[2]}, {args[1]})"
         elif x.op == "neg":
@@ -126,6 +134,11 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     for place, x in enumerate(program.uniforms):
         kind = _type(x.dtype)
         lines.append(f"  const {kind} u{x.params} = From<{kind}>(leaf.uniforms[{place}]);")
+    pointers = sorted({where.rsplit(" ", 1)[-1] for where in [*tiles, *outputs] if "leaf." in where})
+    for where in pointers:
+        constant = "const void* const" if "leaf.in" in where else "void* const"
+        if re.fullmatch(r"leaf\.(in|out)\[\d+\]", where):
+            lines.append(f"  {constant} {_pointer(where)} = {where};")
     slots = {x: f"b{place}" for place, x in enumerate(x for x in order if x in buffered)}
     for x, name in slots.items():
         lines.append(f"  alignas(64) {_type(x.dtype)} {name}[kLongest];")
@@ -150,7 +163,7 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     ]
     head = "void NAME(const Leaf& leaf, int64_t first, int64_t last) {"
     text = "\n".join(["namespace {", *tables, "}  // namespace", head, *lines, "}"])
-    name = "jol_" + hashlib.sha256((text + _headers()).encode()).hexdigest()[:24]
+    name = "jol_" + hashlib.sha256((text + _around()).encode()).hexdigest()[:24]
     return Kernel(name, text.replace("NAME", name))
 
 
@@ -190,10 +203,7 @@ def _loop(
     for x in ends:
         kind = _VECTORS[_type(x.dtype)]
         writer.lines.append(f"    {kind} r{order.index(x)} = Splat({_identity(x)});")
-    writer.lines += [
-        "    for (int64_t i = 0; i < n; i += kLanes) {",
-        "      const int64_t at = start + i, m = n - i;",
-    ]
+    start = len(writer.lines)
     for x in [x for x in order if x in slots and writer.loops[x] < phase and _used_in(x, order, writer, phase, stores)]:
         writer.names.pop(x)
         writer.put(x, f"Load({slots[x]} + i)", 6)
@@ -210,8 +220,19 @@ def _loop(
         writer.lines.append(f"      {name} = {_REDUCTIONS[x.op]}({name}, {value});")
     for x, where in stores:
         kind, pointer = where.split(" ", 1)
-        writer.lines.append(f"      Store_{kind}({pointer}, at, m, {writer.operand(x, True)});")
-    writer.lines.append("    }")
+        writer.lines.append(f"      Store_{kind}({_pointer(pointer)}, at, m, {writer.operand(x, True)});")
+    body = writer.lines[start:]
+    writer.lines[start:] = [
+        f"    int64_t i{phase} = 0;",
+        f"    for (; i{phase} + kLanes <= n; i{phase} += kLanes) {{",
+        f"      const int64_t i = i{phase}, at = start + i, m = kLanes;",
+        *body,
+        "    }",
+        f"    if (i{phase} < n) {{",
+        f"      const int64_t i = i{phase}, at = start + i, m = n - i;",
+        *body,
+        "    }",
+    ]
 
 
 def _used_in(x: Value, order: Sequence[Value], writer: _Writer, phase: int, stores: Any) -> bool:
@@ -291,7 +312,12 @@ def _load(where: str) -> str:
     if where == "index":
         return "Splat(uint32_t(at)) + Lanes()"
     kind, pointer = where.split(" ", 1)
-    return f"Load_{kind}({pointer}, at, m)"
+    return f"Load_{kind}({_pointer(pointer)}, at, m)"
+
+
+def _pointer(where: str) -> str:
+    """`leaf.in[0]` as a name."""
+    return re.sub(r"\W+", "", where.removeprefix("leaf."))
 
 
 def _power(x: str, y: int) -> str:
@@ -343,5 +369,7 @@ def _converted(x: str, source: str, to: str) -> str:
     return masked or (f"AsInt({x})" if to == "int32" else f"AsUint({x})")
 
 
-def _headers() -> str:
-    return (HEADERS / "simd.h").read_text() + (HEADERS / "runtime.h").read_text()
+@functools.cache
+def _around() -> str:
+    """All that is compiled with a kernel."""
+    return "".join((HEADERS / name).read_text() for name in ("simd.h", "runtime.h", "library.cc"))

@@ -92,7 +92,7 @@ ffi::Error Step(ffi::ThreadPool pool, std::string_view name, ffi::Span<const int
   const auto fetch = [&](size_t place) { return args.get<ffi::AnyBuffer>(place).value(); };
   const auto uniforms = fetch(0), words = fetch(1);
   const auto sizes = words.dimensions();
-  const int64_t each = sizes.empty() || !sizes[0] ? 0 : int64_t(words.element_count()) / sizes[0];
+  const int64_t each = sizes.size() == 0 || !sizes[0] ? 0 : int64_t(words.element_count()) / sizes[0];
   const size_t taken = (args.size() - 2) / count, given = together ? 0 : rets.size() / count;
   int64_t before = 0;
   work->in.reserve(args.size());

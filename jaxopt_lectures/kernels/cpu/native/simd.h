@@ -97,6 +97,15 @@ INLINE int32_t Max(int32_t a, int32_t b) { return a > b ? a : b; }
 INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
 INLINE uint32_t Max(uint32_t a, uint32_t b) { return a > b ? a : b; }
 INLINE uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+// With a bound that is no NaN.
+template <class X>
+INLINE X AtLeast(X x, X bound) {
+  return bound > x ? bound : x;
+}
+template <class X>
+INLINE X AtMost(X x, X bound) {
+  return bound < x ? bound : x;
+}
 INLINE I Or(I a, I b) { return a | b; }
 INLINE I And(I a, I b) { return a & b; }
 
@@ -254,12 +263,11 @@ INLINE void Store(uint32_t* p, U x) { std::memcpy(p, &x, 64); }
 // Up to `m` elements of an array from `at` on; the lanes beyond are 0.
 template <class V, class X>
 INLINE V Taken(const void* p, int64_t at, int64_t m) {
-  V x;
   const X* from = static_cast<const X*>(p) + at;
-  if (__builtin_expect(m >= kLanes, 1)) {
+  V x = {};
+  if (m >= kLanes) {
     std::memcpy(&x, from, sizeof(V));
   } else {
-    x = V{};
     std::memcpy(&x, from, size_t(m) * sizeof(X));
   }
   return x;
