@@ -67,7 +67,7 @@ def running(tx, step, params, gradients):
 
 
 def torch_step(shapes, gradients):
-    """torch's AdamW by its own fused kernel, on as many threads as there are cores; None where torch is missing."""
+    """Torch's AdamW by its own fused kernel, on as many threads as there are cores; None where torch is missing."""
     try:
         import torch
     except ImportError:
@@ -86,7 +86,7 @@ def torch_step(shapes, gradients):
 
 def over(times, base):
     """Milliseconds, and the median of the ratios to a peer of the same round."""
-    peer = times[base] if base in times else None
+    peer = times.get(base)
     return {
         name: {"ms": 1e3 * statistics.median(own), "quartiles_ms": [1e3 * q for q in statistics.quantiles(own)[::2]]}
         | ({f"over {base}": statistics.median([a / b for a, b in zip(own, peer, strict=True)])} if peer else {})

@@ -22,6 +22,7 @@ ROOMS = [
     "optimizers",
     "wrappers",
     "scaling",
+    "kernels",
     "explanation",
     "solvers",
     "registry",

@@ -59,7 +59,8 @@ def passes_of_chain(parts: Sequence[Any]) -> Callable[[Any, Any, Any], Passes] |
     before = [optax.with_extra_args_support(part) for part in parts[:first]]
 
     def passes(updates: Any, state: Any, params: Any) -> Passes:
-        states, found = list(state), []
+        states = list(state)
+        found: list[Passes] = []
         for place, part in enumerate(before):
             updates, states[place] = part.update(updates, states[place], params)
         for place in range(first, len(parts)):

@@ -1,4 +1,4 @@
-"""Numbers that are made of all arrays, of one number for each part of them; who reads many arrays at once takes over."""
+"""Numbers made of all arrays, of one number for each part of them; who reads many arrays at once takes over."""
 
 import contextlib
 import contextvars

@@ -4,11 +4,10 @@ The rules and codes themselves are called here, so a kernel is never another tex
 traced and translated to C++, on GPU it is the body of a Pallas kernel.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxopt_lectures.core.keeping import Own, Row
@@ -124,4 +123,6 @@ def kind_of(rows: Sequence[Row], p: Any, at_random: bool) -> Kind:
         read = row.own.p
         reads: Any = None if read is None else "parameter" if read is p else "zero"
         parts.append(PartKind(row.formula, codes, reads))
-    return Kind(tuple(parts), str(rows[0].own.g.dtype), str(p.dtype), tuple(slots), at_random and p.dtype != jnp.float32)
+    return Kind(
+        tuple(parts), str(rows[0].own.g.dtype), str(p.dtype), tuple(slots), at_random and p.dtype != jnp.float32
+    )

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lectures.core.transformation import Transformation, couples_of
+from jaxopt_lectures.kernels.cpu import library
+from jaxopt_lectures.kernels.cpu.source import Kernel
 from jaxopt_lectures.kernels.pass_over import Leaves, leaves_of, reductions_of
 from jaxopt_lectures.wrappers.narrow_weights import apply_updates
 from jaxopt_lectures.wrappers.wrapped import foreign_name, treated, wrapped
@@ -29,7 +31,7 @@ class Fused(Transformation):
 def fuse(
     tx: optax.GradientTransformation, *, compile: bool = False, sharded: bool | None = None, quiet: bool = False
 ) -> Fused:
-    """One pass over memory for a chain of elementwise rules, stored in any codec: `params, state = fuse(tx).step(...)`.
+    """A step in one pass over memory, for a chain of elementwise rules, stored in any codec.
 
         tx = jol.fuse(jol.chain(jol.clip_by_global_norm(1.0), jol.store(jol.adamw(1e-3), "int8")))
         step = jax.jit(tx.step, donate_argnums=(1, 2))
@@ -56,22 +58,22 @@ def fuse(
     Raises:
       TypeError: `tx` is not a transformation.
     """
-    inner = wrapped(tx, "fuse's argument")
+    inner, missing = wrapped(tx, "fuse's argument"), library.made if compile else library.refused
 
     def plain(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
         updates, state = inner.update(gradients, state, params)
         return apply_updates(params, updates), state
 
     def step(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        found = _found(tx, gradients, state, params, compile, sharded)
-        kernels = [found] if isinstance(found, str) else found.kernels(compile, sharded)
+        found = _found(tx, gradients, state, params, missing, sharded)
+        kernels = [found] if isinstance(found, str) else found.kernels(missing, sharded)
         if isinstance(found, str) or all(isinstance(kernel, str) for kernel in kernels):
             _tell(kernels, quiet)
             return plain(gradients, state, params)
         return found.taken(kernels)
 
     def treatment(path: str, p: Any) -> str:
-        found = f"no kernels ({why})" if (why := _why(tx, path, p, compile)) else f"one pass on {jax.default_backend()}"
+        found = f"no kernels ({why})" if (why := _why(tx, path, p, missing)) else f"one pass on {jax.default_backend()}"
         return f"fuse({treated(tx, path, p)}; {found})"
 
     made = Fused(
@@ -89,7 +91,7 @@ def fuse(
 
 
 def _found(
-    tx: Any, gradients: Any, state: Any, params: Any, compile: bool = False, sharded: bool | None = None
+    tx: Any, gradients: Any, state: Any, params: Any, missing: library.Missing, sharded: bool | None
 ) -> Leaves | str:
     """The leaves of a step, or why it cannot be taken leaf by leaf."""
     if not isinstance(tx, Transformation):
@@ -99,23 +101,40 @@ def _found(
     if not jax.tree.leaves(params):
         return "there are no parameters"
     params = jax.tree.map(lambda p: p if hasattr(p, "dtype") else jnp.asarray(p), params)
-    with reductions_of(gradients, compile, sharded):
+    with reductions_of(gradients, missing, sharded):
         passes = tx.passes(gradients, state, params)
     return leaves_of(passes, params)
 
 
-def _why(tx: Any, path: str, p: Any, compile: bool) -> str:
+def _why(tx: Any, path: str, p: Any, missing: library.Missing) -> str:
     """Why there is no kernel for one parameter; empty if there is one."""
-    why = []
+    (why,) = _seen(tx, {path: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p))}, missing)
+    return why
 
-    def trace(p: Any) -> None:
-        params = {path: p}
-        found = _found(tx, params, tx.init(params), params)
-        kernel = found if isinstance(found, str) else found.kernels(compile, False)[0]
-        why.append(kernel if isinstance(kernel, str) else "")
 
-    jax.eval_shape(trace, jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)))
-    return why[0]
+def sources(tx: optax.GradientTransformation, params: Any) -> list[Kernel]:
+    """The kernels for CPU that a step of `tx` on such parameters calls, its norms' among them; nothing is compiled."""
+    kernels: dict[str, Kernel] = {}
+
+    def kept(kernel: Kernel) -> str:
+        kernels[kernel.name] = kernel
+        return "it is only looked at"
+
+    _seen(tx, params, kept)
+    return list(kernels.values())
+
+
+def _seen(tx: Any, params: Any, missing: library.Missing) -> list[str]:
+    """For each parameter why it has no kernel, or nothing; traced, not computed."""
+    reasons: list[str] = []
+
+    def trace(params: Any) -> None:
+        found = _found(tx, params, tx.init(params), params, missing, False)
+        kernels = [found] * len(jax.tree.leaves(params)) if isinstance(found, str) else found.kernels(missing, False)
+        reasons.extend(kernel if isinstance(kernel, str) else "" for kernel in kernels)
+
+    jax.eval_shape(trace, params)
+    return reasons
 
 
 def _tell(reasons: Sequence[Any], quiet: bool) -> None:

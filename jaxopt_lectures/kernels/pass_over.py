@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxopt_lectures.core.passes import Passes
 from jaxopt_lectures.core.step import step
 from jaxopt_lectures.kernels import cpu, gpu
 from jaxopt_lectures.kernels.body import Kind, Leaf, kind_of
+from jaxopt_lectures.kernels.cpu import library
 from jaxopt_lectures.storage.codes import Encoded, everywhere
 from jaxopt_lectures.storage.rounding import bits, summed
 
@@ -47,7 +48,7 @@ class Leaves:
         """Of each part."""
         return [part.keeping for part in self.passes.parts]
 
-    def kernels(self, compile: bool, sharded: bool | None) -> list[Taken | str]:
+    def kernels(self, missing: library.Missing, sharded: bool | None) -> list[Taken | str]:
         """Of each leaf its kernel, or why there is none."""
         device = jax.default_backend()
         if device not in _DEVICES:
@@ -60,7 +61,7 @@ class Leaves:
             same = tuple(id(h) for _, h, _ in common)  # leaves of one dtype share what their steps share
             if same not in known:
                 known[same] = shapes_of(common)
-            out.append(_unfit(leaf, common) or ready(kind, leaf, known[same], compile))
+            out.append(_unfit(leaf, common) or ready(kind, leaf, known[same], missing))
         return out
 
     def words(self) -> jax.Array:
@@ -76,10 +77,11 @@ class Leaves:
 
     def taken(self, kernels: Sequence[Taken | str]) -> tuple[Any, Any]:
         """The new parameters and state."""
-        groups: dict[Hashable, list[int]] = {}
+        groups: dict[tuple[bool, Kind], list[int]] = {}
         for place, (kernel, kind) in enumerate(zip(kernels, self.kinds, strict=True)):
             groups.setdefault((isinstance(kernel, str), kind), []).append(place)
-        words, out = self.words(), [None] * len(self.leaves)
+        words = self.words()
+        out: list[Any] = [None] * len(self.leaves)
         for (plain, kind), places in groups.items():
             slow = functools.partial(_plainly, kind, self.keepings)
             run = slow if plain else _with_rules(kernels[places[0]], slow)
@@ -112,11 +114,13 @@ def leaves_of(passes: Passes, params: Any) -> Leaves:
     return Leaves(passes, treedef, leaves, kinds, [tuple(row.common for row in own) for own in rows])
 
 
-def reductions_of(gradients: Any, compile: bool, sharded: bool | None) -> contextlib.AbstractContextManager[None]:
+def reductions_of(
+    gradients: Any, missing: library.Missing, sharded: bool | None
+) -> contextlib.AbstractContextManager[None]:
     """Where norms of gradients are taken by kernels too, if they can be."""
     if jax.default_backend() != "cpu" or _divided(jax.tree.leaves(gradients), sharded):
         return contextlib.nullcontext()
-    return reductions.taken_over(functools.partial(cpu.reductions.parts, compile))
+    return reductions.taken_over(functools.partial(cpu.reductions.parts, missing))
 
 
 def _plainly(kind: Kind, keepings: Any, leaves: Sequence[Leaf], commons: Any, words: jax.Array) -> list[Any]:
@@ -127,7 +131,9 @@ def _plainly(kind: Kind, keepings: Any, leaves: Sequence[Leaf], commons: Any, wo
         for part, keeping, common in zip(kind.parts, keepings, commons, strict=True):
             names, start, place = [name for name, _ in part.codes], place, place + len(part.codes)
             read = {"parameter": leaf.p, "zero": jnp.zeros((), leaf.p.dtype), None: None}[part.reads]
-            row = Row(part.formula, Own(update, dict(zip(names, leaf.slots[start:place], strict=True)), read, None), common)
+            row = Row(
+                part.formula, Own(update, dict(zip(names, leaf.slots[start:place], strict=True)), read, None), common
+            )
             update, new = keeping.one(step, row, words[start:place]) if keeping else step(*row)
             fresh += [new[name] for name in names]
         random = bits(words[-1], everywhere(leaf.p.shape)) if kind.at_random else None

@@ -6,11 +6,10 @@ from typing import Any
 from jaxopt_lectures.kernels.body import Kind, Leaf
 from jaxopt_lectures.kernels.cpu import kernels, library, reductions
 
-
 __all__ = ["ready", "reductions"]
 
 
-def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
+def ready(kind: Kind, leaf: Leaf, commons: Any, missing: library.Missing) -> Any:
     """The kernel of a leaf, or why there is none."""
     made = kernels.prepared(kind, commons)
     if isinstance(made, str):
@@ -18,5 +17,5 @@ def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
     reason = kernels.unfit(leaf)
     if reason is not None:
         return reason
-    found = library.found(made.kernel, compile)
+    found = library.found(made.kernel, missing)
     return found if isinstance(found, str) else functools.partial(kernels.taken, made, found.target)

@@ -15,13 +15,15 @@ import jax
 
 from jaxopt_lectures.kernels.cpu.source import HEADERS, Kernel
 
-_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
-_FLAGS += ("-ffp-contract=off", "-fwrapv", "-w")
+_FLAGS = (
+    *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"),
+    *("-ffp-contract=off", "-fwrapv", "-w"),
+)
 _TOGETHER = 12
 """Kernels in one unit of compilation."""
 
 # By family of processors: for each level what the compiler is told, and what the processor must have.
-_LEVELS = {
+_LEVELS: dict[str, dict[str, tuple[Sequence[str], str]]] = {
     "x86_64": {
         "x86-64-v4": (("-march=x86-64-v4", "-mprefer-vector-width=512"), "avx512f avx512bw avx512cd avx512dq avx512vl"),
         "x86-64-v3": (("-march=x86-64-v3",), "avx2 fma bmi bmi2"),

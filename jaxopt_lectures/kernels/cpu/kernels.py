@@ -157,7 +157,7 @@ def taken(made: Prepared, target: str, leaves: Sequence[Leaf], commons: Any, wor
     numbers = numbers_of(made, commons)
     out: list[Any] = []
     if not made.words:
-        words = np.zeros((1, 1), np.uint32)
+        words = jnp.zeros((1, 1), jnp.uint32)
     for start in range(0, len(leaves), TOGETHER):
         out += _called(made, target, leaves[start : start + TOGETHER], numbers, words, start)
     return out

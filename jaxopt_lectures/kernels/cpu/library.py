@@ -4,6 +4,7 @@ import ctypes
 import functools
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,35 +68,39 @@ def built() -> tuple[Library | str, ...]:
 _made: dict[str, Library] = {}
 
 
-def found(kernel: Kernel, compile: bool) -> Library | str:
-    """The library that has a kernel, or why there is none.
+Missing = Callable[[Kernel], Library | str]
+"""What is done about a kernel that is in no library: a library that has it now, or why there is none."""
 
-    Args:
-      kernel: what is looked for, by its name.
-      compile: whether it may be compiled now, if it is in no library.
-    """
-    libraries = built()
-    for library in libraries:
+
+def found(kernel: Kernel, missing: Missing) -> Library | str:
+    """The library that has a kernel, or what `missing` says of it; and which libraries could not be loaded."""
+    for library in built():
         if isinstance(library, Library) and kernel.name in library.names:
             return library
     if kernel.name in _made:
         return _made[kernel.name]
-    level, reasons = own_level(), [library for library in libraries if isinstance(library, str)]
+    level, reasons = own_level(), [library for library in built() if isinstance(library, str)]
     for path in sorted(cache().glob(f"{kernel.name}-{level}-*.so")):
         library = loaded(path)
         if isinstance(library, Library) and kernel.name in library.names:
             return _made.setdefault(kernel.name, library)
         reasons.append(str(library))
-    if not compile:
-        here = "none was built" if not libraries else "none of those that were built is of this rule and these dtypes"
-        return "; ".join([*reasons, f"no kernel: {here}, and compile=True was not given"])
+    library = missing(kernel)
+    return "; ".join([*reasons, library]) if isinstance(library, str) else library
+
+
+def refused(kernel: Kernel) -> str:
+    """A kernel that is missing stays so."""
+    del kernel
+    here = "none came with this installation" if not built() else "none that came with it is of this rule and dtypes"
+    return f"no kernel: {here}, and compile=True was not given"
+
+
+def made(kernel: Kernel) -> Library | str:
+    """A kernel that is missing is compiled."""
+    level, folder = own_level(), cache()
     if level is None:
         return "no kernel: this processor is not known"
-    return _compiled(kernel, level)
-
-
-def _compiled(kernel: Kernel, level: str) -> Library | str:
-    folder = cache()
     try:
         try:
             path = compiled([kernel], folder, f"{kernel.name}-{level}", [level])

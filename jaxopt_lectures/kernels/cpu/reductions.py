@@ -15,14 +15,16 @@ from jaxopt_lectures.kernels.cpu.source import kernel
 from jaxopt_lectures.kernels.cpu.translate import Unsupported, translated
 
 
-def parts(compile: bool, function: Callable[..., jax.Array], arrays: Sequence[jax.Array], *operands: Any) -> jax.Array:
+def parts(
+    missing: library.Missing, function: Callable[..., jax.Array], arrays: Sequence[jax.Array], *operands: Any
+) -> jax.Array:
     """What `core.reductions.parts` asks for, by kernels where there are any."""
     dtypes = {a.dtype for a in arrays}
     found = []
     for dtype in sorted(dtypes, key=str):
         own = [a for a in arrays if a.dtype == dtype]
         made = prepared(function, str(dtype), tuple(str(jnp.result_type(x)) for x in operands))
-        target = made if isinstance(made, str) else library.found(made.kernel, compile)
+        target = made if isinstance(made, str) else library.found(made.kernel, missing)
         if isinstance(target, str):
             found.append(one_by_one(function, own, *operands))
         else:
@@ -66,7 +68,7 @@ def _differentiable(function: Any, made: Prepared, target: str) -> Callable[...,
             shapes = np.asarray([(1, a.size, PLAIN_TILE, 0) for a in group], np.int64).reshape(-1)
             result = jax.ShapeDtypeStruct((sum(map(_tiles, group)),), jnp.float32)
             call = jax.ffi.ffi_call(target, [result])
-            found += call(numbers, np.zeros((1, 1), np.uint32), *group, kernel=made.kernel.name, shapes=shapes)
+            found += call(numbers, jnp.zeros((1, 1), jnp.uint32), *group, kernel=made.kernel.name, shapes=shapes)
         return jnp.concatenate(found)
 
     @run.def_vmap

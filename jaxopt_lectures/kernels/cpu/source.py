@@ -2,30 +2,19 @@
 
 import functools
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jaxopt_lectures.kernels.cpu.expressions import expression, in_table, literal, type_of
 from jaxopt_lectures.kernels.cpu.translate import Program, Unsupported, Value
 
-HEADERS = Path(__file__).parent / "native"
-_TYPES = {"float32": "float", "bfloat16": "float", "int32": "int32_t", "bool": "int32_t"}
 _VECTORS = {"float": "F", "int32_t": "I", "uint32_t": "U"}
-_BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
-_CALLS = {
-    **{"max": "Max", "min": "Min", "abs": "Abs", "sign": "Sign", "sqrt": "Sqrt", "floor": "Floor"},
-    **{"is_finite": "IsFinite", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater"},
-    **{"ge": "GreaterEqual", "shift_left": "ShiftLeft", "shift_right_logical": "ShiftRight"},
-    **{"shift_right_arithmetic": "ShiftRightSigned"},
-}
+HEADERS = Path(__file__).parent / "native"
 _REDUCTIONS = {"reduce_sum": "Add", "reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
-_BOUNDS = {"max": "AtLeast", "min": "AtMost"}
-_MASKS = {"uint8": "0xffu", "uint16": "0xffffu"}
+_JOINS = _REDUCTIONS | {"reduce_max": "AtLeast", "reduce_min": "AtMost"}
 
 
 @dataclass(frozen=True)
@@ -54,67 +43,24 @@ class _Writer:
     def operand(self, x: Value, vector: bool) -> str:
         """A value where it is used, as a vector or a number."""
         if x.op == "literal":
-            text = _literal(x)
+            text = literal(x)
         elif x.op == "uniform":
             text = f"u{x.params}"
         else:
             text = self.names[x]
         return f"Splat({text})" if vector and not x.vector else text
 
+    def expression(self, x: Value) -> str:
+        """An operation on operands that have names."""
+        return expression(
+            x, lambda y: self.operand(y, x.vector), lambda table: self.tables.setdefault(table, f"t{len(self.tables)}")
+        )
+
     def put(self, x: Value, text: str, indent: int) -> None:
         """Names a value."""
         self.names[x] = name = f"{'v' if x.vector else 's'}{len(self.lines)}"
-        kind = _type(x.dtype)
+        kind = type_of(x.dtype)
         self.lines.append(f"{' ' * indent}const {_VECTORS[kind] if x.vector else kind} {name} = {text};")
-
-    def expression(self, x: Value) -> str:
-        """An operation on operands that have names."""
-        args = [self.operand(y, x.vector) for y in x.inputs]
-        source = x.inputs[0].dtype
-        if x.op in ("max", "min") and any(y.op == "literal" for y in x.inputs):
-            literal = next(y for y in x.inputs if y.op == "literal")
-            other = args[1 - x.inputs.index(literal)]
-            text = f"{_BOUNDS[x.op]}({other}, {self.operand(literal, x.vector)})"
-        elif x.op in _BINARY:
-            text = f"{args[0]} {_BINARY[x.op]} {args[1]}"
-        elif x.op in _CALLS:
-            text = f"{_CALLS[x.op]}({', '.join(args)})"
-        elif x.op == "clamp":
-            bounds = [y.op == "literal" for y in (x.inputs[0], x.inputs[2])]
-            low, high = ("AtLeast" if bounds[0] else "Max"), ("AtMost" if bounds[1] else "Min")
-            text = f"{high}({low}({args[1]}, {args[0]}), {args[2]})"
-        elif x.op == "select_n":
-            text = f"Select({args[0]}, {args[2]}, {args[1]})"
-        elif x.op == "neg":
-            text = f"-{args[0]}"
-        elif x.op == "not":
-            text = f"~{args[0]}"
-        elif x.op == "square":
-            text = f"{args[0]} * {args[0]}"
-        elif x.op == "rsqrt":
-            text = f"1.0f / Sqrt({args[0]})"
-        elif x.op == "integer_pow":
-            text = _power(args[0], x.params)
-        elif x.op == "lookup":
-            text = self.lookup(x, args[0])
-        elif x.op == "bitcast_convert_type":
-            text = _bitcast(args[0], source, x.dtype)
-        else:
-            text = _converted(args[0], source, x.dtype)
-        wraps = x.dtype in _MASKS and x.op in ("add", "sub", "mul", "neg", "not", "shift_left")
-        text = f"({text}) & {_MASKS[x.dtype]}" if wraps else text
-        return f"Bf16({text})" if x.dtype == "bfloat16" and source == "bfloat16" and x.op in _ROUNDED else text
-
-    def lookup(self, x: Value, index: str) -> str:
-        """An element of a table, whose length is made a power of 2: no index is beyond its end."""
-        size = max(16, 2 ** math.ceil(math.log2(len(x.params))))
-        kind = _type(x.dtype)
-        key = (kind, *x.params, *[x.params[-1]] * (size - len(x.params)))
-        name = self.tables.setdefault(key, f"t{len(self.tables)}")
-        return f"Lookup<{size}>({name}, {index})"
-
-
-_ROUNDED = {"add", "sub", "mul", "div", "sqrt", "rsqrt", "square", "integer_pow"}
 
 
 def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outputs: Sequence[str]) -> Kernel:
@@ -132,7 +78,7 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     last = max([x.phase for x in order] + [0])
     lines = writer.lines
     for place, x in enumerate(program.uniforms):
-        kind = _type(x.dtype)
+        kind = type_of(x.dtype)
         lines.append(f"  const {kind} u{x.params} = From<{kind}>(leaf.uniforms[{place}]);")
     pointers = sorted({where.rsplit(" ", 1)[-1] for where in [*tiles, *outputs] if "leaf." in where})
     for where in pointers:
@@ -141,14 +87,14 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
             lines.append(f"  {constant} {_pointer(where)} = {where};")
     slots = {x: f"b{place}" for place, x in enumerate(x for x in order if x in buffered)}
     for x, name in slots.items():
-        lines.append(f"  alignas(64) {_type(x.dtype)} {name}[kLongest];")
+        lines.append(f"  alignas(64) {type_of(x.dtype)} {name}[kLongest];")
     lines += [
         "  for (int64_t tile = first; tile < last; ++tile) {",
         "    const int64_t start = Start(leaf, tile), n = Length(leaf, tile);",
     ]
     for x in order:
         if x.op == "input" and not x.vector:
-            kind = _type(x.dtype)
+            kind = type_of(x.dtype)
             writer.put(x, f"From<{kind}>({numbers[x.params - len(tiles)]})", 4)
     for phase in range(last + 1):
         _numbers(writer, order, phase)
@@ -158,7 +104,7 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
             lines.append(f"    {where} = {writer.operand(value, False)};")
     lines.append("  }")
     tables = [
-        f"alignas(64) const {key[0]} {name}[] = {{{', '.join(_in_table(v, key[0]) for v in key[1:])}}};"
+        f"alignas(64) const {key[0]} {name}[] = {{{', '.join(in_table(v, key[0]) for v in key[1:])}}};"
         for key, name in writer.tables.items()
     ]
     head = "void NAME(const Leaf& leaf, int64_t first, int64_t last) {"
@@ -201,7 +147,7 @@ def _loop(
     if not (ends or stores):
         return
     for x in ends:
-        kind = _VECTORS[_type(x.dtype)]
+        kind = _VECTORS[type_of(x.dtype)]
         writer.lines.append(f"    {kind} r{order.index(x)} = Splat({_identity(x)});")
     start = len(writer.lines)
     for x in [x for x in order if x in slots and writer.loops[x] < phase and _used_in(x, order, writer, phase, stores)]:
@@ -217,7 +163,7 @@ def _loop(
     for x in ends:
         name = f"r{order.index(x)}"
         value = f"Within(m, {writer.operand(x.inputs[0], True)}, Splat({_identity(x)}))"
-        writer.lines.append(f"      {name} = {_REDUCTIONS[x.op]}({name}, {value});")
+        writer.lines.append(f"      {name} = {_JOINS[x.op]}({value}, {name});")
     for x, where in stores:
         kind, pointer = where.split(" ", 1)
         writer.lines.append(f"      Store_{kind}({_pointer(pointer)}, at, m, {writer.operand(x, True)});")
@@ -277,33 +223,10 @@ def _placed(order: Sequence[Value], outputs: Sequence[Value]) -> tuple[dict[Valu
     return loops, buffered
 
 
-def _type(dtype: str) -> str:
-    return _TYPES.get(dtype, "uint32_t")
-
-
-def _literal(x: Value) -> str:
-    return _number(x.params, _type(x.dtype)) if x.dtype != "bool" else ("-1" if x.params else "0")
-
-
-def _number(value: Any, kind: str) -> str:
-    if kind != "float":
-        return f"{kind}({int(value)}u)" if kind == "uint32_t" else f"{kind}({int(value)})"
-    value = float(np.float32(value))
-    if math.isnan(value):
-        return "kNaN"
-    if math.isinf(value):
-        return "kInfinity" if value > 0 else "(-kInfinity)"
-    return f"({re.sub('0+p', 'p', value.hex())}f)"
-
-
-def _in_table(value: Any, kind: str) -> str:
-    return _number(value, kind) if kind == "float" else str(int(value))
-
-
 def _identity(x: Value) -> str:
     if x.op in ("reduce_or", "reduce_and"):
         return "int32_t(0)" if x.op == "reduce_or" else "int32_t(-1)"
-    if _type(x.dtype) != "float":
+    if type_of(x.dtype) != "float":
         raise Unsupported(f"the primitive {x.op!r} of {x.dtype}")
     return {"reduce_sum": "0.0f", "reduce_max": "(-kInfinity)", "reduce_min": "kInfinity"}[x.op]
 
@@ -318,55 +241,6 @@ def _load(where: str) -> str:
 def _pointer(where: str) -> str:
     """`leaf.in[0]` as a name."""
     return re.sub(r"\W+", "", where.removeprefix("leaf."))
-
-
-def _power(x: str, y: int) -> str:
-    """As XLA expands it: squares, and products of them."""
-    if y == 0:
-        return f"({x} - {x} + 1.0f)"
-    power, product, left = x, "", abs(y)
-    while left:
-        product = (f"({product} * {power})" if product else power) if left & 1 else product
-        power, left = f"({power} * {power})", left >> 1
-    return product if y > 0 else f"1.0f / {product}"
-
-
-def _bitcast(x: str, source: str, to: str) -> str:
-    pairs = {
-        ("float32", "uint32"): f"AsUint({x})",
-        ("float32", "int32"): f"AsInt(AsUint({x}))",
-        ("uint32", "float32"): f"AsFloat({x})",
-        ("int32", "float32"): f"AsFloat(AsUint({x}))",
-        ("int32", "uint32"): f"AsUint({x})",
-        ("uint32", "int32"): f"AsInt({x})",
-        ("bfloat16", "uint16"): f"(AsUint({x}) >> 16)",
-        ("uint16", "bfloat16"): f"AsFloat({x} << 16)",
-    }
-    if source == to:
-        return x
-    if (source, to) not in pairs:
-        raise Unsupported(f"the bits of {source} as {to}")
-    return pairs[source, to]
-
-
-def _converted(x: str, source: str, to: str) -> str:
-    if source == to or (source, to) == ("bfloat16", "float32"):
-        return x
-    if to == "bool":
-        return f"NotEqual({x}, Zero({x}))"
-    if source == "bool":
-        return {"float": f"ToFloat(-{x})", "int32_t": f"(-{x})", "uint32_t": f"AsUint(-{x})"}[_type(to)]
-    if (source, to) == ("float32", "bfloat16"):
-        return f"Bf16({x})"
-    if _type(source) == "float":
-        if to != "int32":
-            raise Unsupported(f"{source} converted to {to}")
-        return f"ToInt({x})"
-    if _type(to) == "float":
-        narrow = source in _MASKS
-        return f"ToFloat(AsInt({x}))" if narrow else f"ToFloat({x})"
-    masked = f"(AsUint({x}) & {_MASKS[to]})" if to in _MASKS else None
-    return masked or (f"AsInt({x})" if to == "int32" else f"AsUint({x})")
 
 
 @functools.cache

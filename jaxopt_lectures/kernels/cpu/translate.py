@@ -99,7 +99,7 @@ class _Translator:
     def made(self, op: str, dtype: Any, vector: bool, inputs: Sequence[Value] = (), params: Any = None) -> Value:
         if str(dtype) not in _DTYPES:
             raise Unsupported(f"{dtype} numbers")
-        key = op, str(dtype), vector, inputs and tuple(map(id, inputs)), str(params)
+        key = op, str(dtype), vector, tuple(id(x) for x in inputs), str(params)
         if key not in self.known:
             phase = max((x.phase + (x.vector and op in _REDUCTIONS) for x in inputs), default=0)
             self.known[key] = Value(op, str(dtype), vector, tuple(inputs), params, phase)
@@ -199,15 +199,10 @@ def translated(function: Callable[..., Any], tiles: Any, numbers: Any, uniforms:
     Raises:
       Unsupported: saying what.
     """
-    jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(tiles, numbers, uniforms)
-    del shape
+    jaxpr = jax.make_jaxpr(function)(tiles, numbers, uniforms)
     made = _Translator(size)
-    own = [
-        made.made("input", x.dtype, vector, params=place)
-        for place, (x, vector) in enumerate(
-            [*((x, True) for x in jax.tree.leaves(tiles)), *((x, False) for x in jax.tree.leaves(numbers))]
-        )
-    ]
+    inputs = [(x, True) for x in jax.tree.leaves(tiles)] + [(x, False) for x in jax.tree.leaves(numbers)]
+    own = [made.made("input", x.dtype, vector, params=place) for place, (x, vector) in enumerate(inputs)]
     given = [Uniform(x.shape, x.dtype) for x in jax.tree.leaves(uniforms)]
     found = made.walk(jaxpr.jaxpr, [_constant(c) for c in jaxpr.consts], [*own, *given])
     outputs = [made.value(x) for x in found]
@@ -229,6 +224,8 @@ def _replayed(replay: Any, values: dict[Uniform, Any], wanted: Sequence[Uniform]
     makers = {id(result): (eqn, inputs, results) for eqn, inputs, results in replay for result in results}
 
     def value(x: Uniform) -> Any:
+        if x.value is not None and x.shape == ():  # made, not captured: `vmap` takes no captured arrays
+            return jax.lax.full((), x.value, x.dtype)
         if x.value is not None:
             return jax.numpy.asarray(x.value, x.dtype)
         if x not in values:

@@ -5,9 +5,9 @@ from typing import Any
 from jaxopt_lectures.kernels.body import Kind, Leaf
 
 
-def ready(kind: Kind, leaf: Leaf, commons: Any, compile: bool) -> Any:
+def ready(kind: Kind, leaf: Leaf, commons: Any, missing: Any) -> Any:
     """The kernel of a leaf, or why there is none."""
-    del commons, compile
+    del commons, missing
     from jaxopt_lectures.kernels.gpu import pallas
 
     return pallas.unfit(kind, leaf) or pallas.each(kind)

@@ -85,19 +85,17 @@ INLINE X Select(int32_t mask, X a, X b) {
 }
 
 // A NaN among the two is the result.
-INLINE F Max(F a, F b) { return ((a > b) | (a != a)) ? a : b; }
-INLINE F Min(F a, F b) { return ((a < b) | (a != a)) ? a : b; }
+INLINE F Max(F a, F b) {
+  const F larger = a > b ? a : b;
+  return a != a ? a : larger;
+}
+INLINE F Min(F a, F b) {
+  const F smaller = a < b ? a : b;
+  return a != a ? a : smaller;
+}
 INLINE float Max(float a, float b) { return a > b || a != a ? a : b; }
 INLINE float Min(float a, float b) { return a < b || a != a ? a : b; }
-INLINE I Max(I a, I b) { return a > b ? a : b; }
-INLINE I Min(I a, I b) { return a < b ? a : b; }
-INLINE U Max(U a, U b) { return a > b ? a : b; }
-INLINE U Min(U a, U b) { return a < b ? a : b; }
-INLINE int32_t Max(int32_t a, int32_t b) { return a > b ? a : b; }
-INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
-INLINE uint32_t Max(uint32_t a, uint32_t b) { return a > b ? a : b; }
-INLINE uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-// With a bound that is no NaN.
+// With a bound that is no NaN; or of many, where as in XLA's own reductions a NaN may be lost.
 template <class X>
 INLINE X AtLeast(X x, X bound) {
   return bound > x ? bound : x;
@@ -106,6 +104,14 @@ template <class X>
 INLINE X AtMost(X x, X bound) {
   return bound < x ? bound : x;
 }
+INLINE I Max(I a, I b) { return a > b ? a : b; }
+INLINE I Min(I a, I b) { return a < b ? a : b; }
+INLINE U Max(U a, U b) { return a > b ? a : b; }
+INLINE U Min(U a, U b) { return a < b ? a : b; }
+INLINE int32_t Max(int32_t a, int32_t b) { return a > b ? a : b; }
+INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
+INLINE uint32_t Max(uint32_t a, uint32_t b) { return a > b ? a : b; }
+INLINE uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
 INLINE I Or(I a, I b) { return a | b; }
 INLINE I And(I a, I b) { return a & b; }
 
@@ -145,7 +151,7 @@ INLINE float ToFloat(uint32_t x) { return float(x); }
 // Towards 0; the nearest integer there is, and 0 for NaN.
 INLINE I ToInt(F x) {
   x = Select(Equal(x, x), x, Splat(0.0f));
-  return __builtin_convertvector(Min(Max(x, Splat(-2147483648.0f)), Splat(2147483520.0f)), I);
+  return __builtin_convertvector(AtMost(AtLeast(x, Splat(-2147483648.0f)), Splat(2147483520.0f)), I);
 }
 INLINE int32_t ToInt(float x) { return x != x ? 0 : int32_t(Min(Max(x, -2147483648.0f), 2147483520.0f)); }
 
@@ -233,12 +239,12 @@ INLINE float AddOf(F x) {
 }
 INLINE float MaxOf(F x) {
   float found = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) found = Max(found, x[lane]);
+  for (int lane = 1; lane < kLanes; ++lane) found = AtLeast(x[lane], found);
   return found;
 }
 INLINE float MinOf(F x) {
   float found = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) found = Min(found, x[lane]);
+  for (int lane = 1; lane < kLanes; ++lane) found = AtMost(x[lane], found);
   return found;
 }
 INLINE int32_t OrOf(I x) {
