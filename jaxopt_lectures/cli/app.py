@@ -81,11 +81,8 @@ def tasks_() -> None:
     known = [tasks.get(name, data_dir="." if tasks.reads_files(name) else None) for name in tasks.names()]
     print_tasks(Terminal(sys.stdout), known)
     from_files = ", ".join(filter(tasks.reads_files, tasks.names()))
-    Terminal(sys.stdout).lines(
-        "",
-        f"{from_files} read files from your own folder: --data-dir DIR.",
-        "A Task of your own goes by package.module:attribute.",
-    )
+    reading = f"{from_files} read files from your own folder: --data-dir DIR."
+    Terminal(sys.stdout).lines("", reading, "A Task of your own goes by package.module:attribute.")
 
 
 @app.command(name="compare")
@@ -200,6 +197,7 @@ def sweep_(
 
 
 app.command(plan, name="plan")
+app.command("jaxopt_lectures.cli.kernels:kernels", name="kernels")
 
 
 @app.command(name="train")

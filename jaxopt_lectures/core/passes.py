@@ -43,7 +43,7 @@ class Passes(NamedTuple):
     rounding: jax.Array | None = None
 
 
-def passes_of_chain(parts: Sequence[Any]) -> Callable[[Any, Any, Any], Passes] | None:
+def passes_of_chain(parts: Sequence[Any]) -> Callable[..., Passes] | None:
     """The `passes` of a chain: its last parts in one, as far as they have any; those before take their step plainly.
 
     A part that looks at all gradients at once must see them, so it is the first of the last. One that rounds the sum
@@ -58,15 +58,15 @@ def passes_of_chain(parts: Sequence[Any]) -> Callable[[Any, Any, Any], Passes] |
         return None
     before = [optax.with_extra_args_support(part) for part in parts[:first]]
 
-    def passes(updates: Any, state: Any, params: Any) -> Passes:
+    def passes(updates: Any, state: Any, params: Any, **extra: Any) -> Passes:
         states = list(state)
         found: list[Passes] = []
         for place, part in enumerate(before):
-            updates, states[place] = part.update(updates, states[place], params)
+            updates, states[place] = part.update(updates, states[place], params, **extra)
         for place in range(first, len(parts)):
             if found and found[-1].rounding is not None:
                 raise ValueError("what rounds at random goes last in a chain")
-            found.append(parts[place].passes(updates, states[place], params))
+            found.append(parts[place].passes(updates, states[place], params, **extra))
             updates = jax.tree.map(lambda g: jax.ShapeDtypeStruct(g.shape, g.dtype), updates)
 
         def after(new: Sequence[Sequence[Mapping[str, Any]]]) -> Any:

@@ -169,14 +169,14 @@ class _Lifted:
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         """One step: what to add to the parameters, and the next state."""
-        del extra
-        ((rows, keeping, count),), after, _ = self.passes(updates, state, params)
+        ((rows, keeping, count),), after, _ = self.passes(updates, state, params, **extra)
         plainly = whole_matrices if self.couples == "matrix" else one_by_one
         out = keeping.steps(step, plainly, count, rows) if keeping else plainly(step, rows)
         return jax.tree.structure(updates).unflatten([u for u, _ in out]), after([[new for _, new in out]])
 
-    def passes(self, updates: Any, state: Any, params: Any = None) -> Passes:
+    def passes(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Passes:
         """The step leaf by leaf, before it is taken."""
+        del extra
         if not isinstance(state, self.state_type):
             raise TypeError(
                 f"{self.name} keeps a {self.state_type.__name__}, got {type(state).__name__}: "

@@ -36,8 +36,8 @@ class Transformation(optax.GradientTransformationExtraArgs):
       title: what its repr calls it where it has no rule.
       treatment: what it does with one parameter, in words, `treatment(path, p)` with the path as "encoder/0/kernel";
         None where it does the same with all.
-      passes: `passes(gradients, state, params)`, its step leaf by leaf (`core/passes.py`), of gradients that may be
-        `jax.ShapeDtypeStruct`; None if it cannot be taken so.
+      passes: `passes(gradients, state, params, **extra)`, its step leaf by leaf (`core/passes.py`), of gradients that
+        may be `jax.ShapeDtypeStruct`; None if it cannot be taken so.
     """
 
     # Class values are what `_replace`, which knows only the pair, leaves behind.
@@ -51,7 +51,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
     keeping: Keeping | None = None
     title: str = "Transformation"
     treatment: Callable[[str, Any], str] | None = None
-    passes: Callable[[Any, Any, Any], Passes] | None = None
+    passes: Callable[..., Passes] | None = None
 
     def __new__(
         cls,
@@ -68,7 +68,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
         keeping: Keeping | None = None,
         title: str = "Transformation",
         treatment: Callable[[str, Any], str] | None = None,
-        passes: Callable[[Any, Any, Any], Passes] | None = None,
+        passes: Callable[..., Passes] | None = None,
     ) -> "Transformation":
         """The pair and its declarations."""
         self = super().__new__(cls, init, update)

@@ -22,10 +22,10 @@ class Fused(Transformation):
     """A transformation with a step that never makes the updates; `init`, `update` and the state are what they were.
 
     Attributes:
-      step: `step(gradients, state, params) -> (params, state)`.
+      step: `step(gradients, state, params, **extra) -> (params, state)`, `extra` as for `update`.
     """
 
-    step: Callable[[Any, Any, Any], tuple[Any, Any]]
+    step: Callable[..., tuple[Any, Any]]
 
 
 def fuse(
@@ -58,23 +58,35 @@ def fuse(
     Raises:
       TypeError: `tx` is not a transformation.
     """
-    inner, missing = wrapped(tx, "fuse's argument"), library.made if compile else library.refused
+    inner = wrapped(tx, "fuse's argument")
 
-    def plain(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        updates, state = inner.update(gradients, state, params)
+    def step(gradients: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
+        found, kernels = looked_up(gradients, state, params, extra)
+        if not isinstance(found, str) and not all(isinstance(kernel, str) for kernel in kernels):
+            return found.taken(kernels)
+        _tell(kernels, quiet)
+        updates, state = inner.update(gradients, state, params, **extra)
         return apply_updates(params, updates), state
 
-    def step(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        found = _found(tx, gradients, state, params, missing, sharded)
-        kernels = [found] if isinstance(found, str) else found.kernels(missing, sharded)
-        if isinstance(found, str) or all(isinstance(kernel, str) for kernel in kernels):
-            _tell(kernels, quiet)
-            return plain(gradients, state, params)
-        return found.taken(kernels)
+    def looked_up(g: Any, state: Any, params: Any, extra: Any, sharded: bool | None = sharded) -> Any:
+        lacking: dict[str, Kernel] = {}
+
+        def noted(kernel: Kernel) -> library.Library | str:
+            known = library.found(kernel)
+            if isinstance(known, str):
+                lacking[kernel.name] = kernel
+            return known
+
+        found = _kernels(tx, g, state, params, extra, noted, sharded)
+        if not (lacking and compile):
+            return found
+        library.made(list(lacking.values()))
+        return _kernels(tx, g, state, params, extra, library.found, sharded)
 
     def treatment(path: str, p: Any) -> str:
-        found = f"no kernels ({why})" if (why := _why(tx, path, p, missing)) else f"one pass on {jax.default_backend()}"
-        return f"fuse({treated(tx, path, p)}; {found})"
+        (why,) = _seen(tx, {path: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p))}, looked_up)
+        how = f"plain: {why}" if why else f"one pass on {jax.default_backend()}"
+        return f"fuse({treated(tx, path, p)}; {how})"
 
     made = Fused(
         tx.init,
@@ -90,26 +102,25 @@ def fuse(
     return made
 
 
-def _found(
-    tx: Any, gradients: Any, state: Any, params: Any, missing: library.Missing, sharded: bool | None
-) -> Leaves | str:
-    """The leaves of a step, or why it cannot be taken leaf by leaf."""
-    if not isinstance(tx, Transformation):
-        return f"{foreign_name(tx)} is not of this library"
-    if tx.passes is None:
-        return f"{tx.title if tx.rule is None else treated(tx, '', None)} looks at more than one element at a time"
-    if not jax.tree.leaves(params):
-        return "there are no parameters"
+def _kernels(
+    tx: Any, gradients: Any, state: Any, params: Any, extra: Any, lookup: library.Lookup, sharded: bool | None
+) -> tuple[Leaves | str, list[Any]]:
+    """The leaves of a step and the kernel of each; or why it cannot be taken leaf by leaf, and that for each."""
     params = jax.tree.map(lambda p: p if hasattr(p, "dtype") else jnp.asarray(p), params)
-    with reductions_of(gradients, missing, sharded):
-        passes = tx.passes(gradients, state, params)
-    return leaves_of(passes, params)
-
-
-def _why(tx: Any, path: str, p: Any, missing: library.Missing) -> str:
-    """Why there is no kernel for one parameter; empty if there is one."""
-    (why,) = _seen(tx, {path: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p))}, missing)
-    return why
+    leaves = jax.tree.leaves(params)
+    reason = None
+    if not isinstance(tx, Transformation):
+        reason = f"{foreign_name(tx)} is not of this library"
+    elif tx.passes is None:
+        reason = "it looks at more than one element at a time"
+    elif not leaves:
+        reason = "there are no parameters"
+    if reason is not None:
+        return reason, [reason] * len(leaves)
+    with reductions_of(gradients, lookup, sharded):
+        passes = tx.passes(gradients, state, params, **extra)
+    found = leaves_of(passes, params)
+    return found, found.kernels(lookup, sharded)
 
 
 def sources(tx: optax.GradientTransformation, params: Any) -> list[Kernel]:
@@ -120,17 +131,16 @@ def sources(tx: optax.GradientTransformation, params: Any) -> list[Kernel]:
         kernels[kernel.name] = kernel
         return "it is only looked at"
 
-    _seen(tx, params, kept)
+    _seen(tx, params, lambda g, state, p, extra, sharded: _kernels(tx, g, state, p, extra, kept, sharded))
     return list(kernels.values())
 
 
-def _seen(tx: Any, params: Any, missing: library.Missing) -> list[str]:
+def _seen(tx: Any, params: Any, look: Callable[..., tuple[Any, list[Any]]]) -> list[str]:
     """For each parameter why it has no kernel, or nothing; traced, not computed."""
     reasons: list[str] = []
 
     def trace(params: Any) -> None:
-        found = _found(tx, params, tx.init(params), params, missing, False)
-        kernels = [found] * len(jax.tree.leaves(params)) if isinstance(found, str) else found.kernels(missing, False)
+        _, kernels = look(params, tx.init(params), params, {}, False)
         reasons.extend(kernel if isinstance(kernel, str) else "" for kernel in kernels)
 
     jax.eval_shape(trace, params)

@@ -48,7 +48,7 @@ class Leaves:
         """Of each part."""
         return [part.keeping for part in self.passes.parts]
 
-    def kernels(self, missing: library.Missing, sharded: bool | None) -> list[Taken | str]:
+    def kernels(self, lookup: library.Lookup, sharded: bool | None) -> list[Taken | str]:
         """Of each leaf its kernel, or why there is none."""
         device = jax.default_backend()
         if device not in _DEVICES:
@@ -61,7 +61,7 @@ class Leaves:
             same = tuple(id(h) for _, h, _ in common)  # leaves of one dtype share what their steps share
             if same not in known:
                 known[same] = shapes_of(common)
-            out.append(_unfit(leaf, common) or ready(kind, leaf, known[same], missing))
+            out.append(_unfit(leaf, common) or ready(kind, leaf, known[same], lookup))
         return out
 
     def words(self) -> jax.Array:
@@ -115,12 +115,12 @@ def leaves_of(passes: Passes, params: Any) -> Leaves:
 
 
 def reductions_of(
-    gradients: Any, missing: library.Missing, sharded: bool | None
+    gradients: Any, lookup: library.Lookup, sharded: bool | None
 ) -> contextlib.AbstractContextManager[None]:
     """Where norms of gradients are taken by kernels too, if they can be."""
     if jax.default_backend() != "cpu" or _divided(jax.tree.leaves(gradients), sharded):
         return contextlib.nullcontext()
-    return reductions.taken_over(functools.partial(cpu.reductions.parts, missing))
+    return reductions.taken_over(functools.partial(cpu.reductions.parts, lookup))
 
 
 def _plainly(kind: Kind, keepings: Any, leaves: Sequence[Leaf], commons: Any, words: jax.Array) -> list[Any]:

@@ -14,6 +14,7 @@ import optax
 
 from jaxopt_lectures.core.checks import whole
 from jaxopt_lectures.core.transformation import check_transformation, gradient_point
+from jaxopt_lectures.kernels.fuse import fuse
 from jaxopt_lectures.tasks.task import Task
 from jaxopt_lectures.training.parts import narrowed, parts
 from jaxopt_lectures.training.placement import AXIS, Placement, put
@@ -108,6 +109,7 @@ def make_step(
     check_transformation(tx, "tx")
     whole("accumulate", accumulate, 1)
     loss, wrapped = batch_loss(task, accumulate, compute_dtype, placement), optax.with_extra_args_support(tx)
+    fused = None if scaled or placement is not None else fuse(tx, sharded=False, quiet=True)
     slopes = value_and_gradients(task, accumulate, compute_dtype, placement)
 
     def step(state: TrainState, x: Any, y: Any) -> tuple[TrainState, jax.Array]:
@@ -117,12 +119,14 @@ def make_step(
         def again(params: Any) -> jax.Array:  # for those that search along a line
             return loss(params, state.rest, x, y)[0]
 
-        updates, opt_state = wrapped.update(
-            gradients, state.opt_state, state.params, value=value, grad=gradients, value_fn=again
-        )
-        if scaled:
-            updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
-        params = apply_updates(state.params, updates)
+        extra = {"value": value, "grad": gradients, "value_fn": again}
+        if fused is not None:
+            params, opt_state = fused.step(gradients, state.opt_state, state.params, **extra)
+        else:
+            updates, opt_state = wrapped.update(gradients, state.opt_state, state.params, **extra)
+            if scaled:
+                updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
+            params = apply_updates(state.params, updates)
         new = TrainState(params, opt_state, rest, state.step + 1, state.skipped, state.scale)
         if placement is not None:  # as it came, or the next step would be another program
             params, others = placement.kept(params, (rest, *new[3:]))

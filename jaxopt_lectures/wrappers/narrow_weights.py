@@ -68,9 +68,9 @@ def round_stochastic(tx: optax.GradientTransformation, key: jax.Array | None = N
         after = _summed(params, updates, word)
         return _differences(params, after, updates), RoundStochasticState(optax.safe_increment(state.count), new)
 
-    def passes(updates: Any, state: RoundStochasticState, params: Any) -> Passes:
+    def passes(updates: Any, state: RoundStochasticState, params: Any, **extra: Any) -> Passes:
         needed(params, "round_stochastic")
-        parts, after, _ = inner.passes(updates, state.inner_state, params)
+        parts, after, _ = inner.passes(updates, state.inner_state, params, **extra)
         word = words(key, state.count, (len(jax.tree.leaves(params)),))
         count = optax.safe_increment(state.count)
         return Passes(parts, lambda new: RoundStochasticState(count, after(new)), word)

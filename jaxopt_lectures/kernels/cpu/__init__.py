@@ -9,7 +9,7 @@ from jaxopt_lectures.kernels.cpu import kernels, library, reductions
 __all__ = ["ready", "reductions"]
 
 
-def ready(kind: Kind, leaf: Leaf, commons: Any, missing: library.Missing) -> Any:
+def ready(kind: Kind, leaf: Leaf, commons: Any, lookup: library.Lookup) -> Any:
     """The kernel of a leaf, or why there is none."""
     made = kernels.prepared(kind, commons)
     if isinstance(made, str):
@@ -17,5 +17,5 @@ def ready(kind: Kind, leaf: Leaf, commons: Any, missing: library.Missing) -> Any
     reason = kernels.unfit(leaf)
     if reason is not None:
         return reason
-    found = library.found(made.kernel, missing)
+    found = lookup(made.kernel)
     return found if isinstance(found, str) else functools.partial(kernels.taken, made, found.target)

@@ -1,5 +1,6 @@
 """The C++ compiler, where there is one, and what it makes of kernels: a shared library for one or more processors."""
 
+import atexit
 import concurrent.futures
 import functools
 import hashlib
@@ -92,26 +93,39 @@ def compiled(
                 text = _unit(group, _word(level), place)
                 units.append((f"unit_{_word(level)}_{place}.cc", text, known[level][0]))
         units.append(("entries.cc", _entries(len(groups), chosen), ()))
-        units.append(("library.cc", (HEADERS / "library.cc").read_text(), ()))
-        includes = [f"-I{HEADERS}", f"-I{jax.ffi.include_dir()}"]
 
-        def one(unit: tuple[str, str, Sequence[str]]) -> None:
+        def one(unit: tuple[str, str, Sequence[str]]) -> str:
             file, text, march = unit
             (work / file).write_text(text)
-            _run([command, *_FLAGS, *march, *flags, *includes, "-c", str(work / file), "-o", str(work / f"{file}.o")])
+            return _object(command, work / file, work / f"{file}.o", (*march, *flags))
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for done, _ in enumerate(pool.map(one, units), 1):
+            handler, objects = pool.submit(_handler, command, tuple(flags)), []
+            for done, found in enumerate(pool.map(one, units), 1):
+                objects.append(found)
                 progress(done, len(units))
         made = work / "made.so"
-        objects = [str(work / f"{file}.o") for file, _, _ in units]
-        _run([command, "-shared", *flags, "-o", str(made), *objects])
+        _run([command, "-shared", *flags, "-o", str(made), *objects, handler.result()])
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{stem}-{digest(made)}.so"
         part = target.with_suffix(f".{os.getpid()}.part")
         shutil.copyfile(made, part)
         os.replace(part, target)
     return target
+
+
+@functools.cache
+def _handler(command: str, flags: tuple[str, ...]) -> str:
+    """What every library has beside its kernels, compiled once in a process."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return _object(command, HEADERS / "library.cc", folder / "library.o", flags)
+
+
+def _object(command: str, source: Path, target: Path, flags: Sequence[str]) -> str:
+    includes = [f"-I{HEADERS}", f"-I{jax.ffi.include_dir()}"]
+    _run([command, *_FLAGS, *flags, *includes, "-c", str(source), "-o", str(target)])
+    return str(target)
 
 
 def digest(path: Path) -> str:

@@ -1,10 +1,11 @@
 """Where compiled kernels are found: in the package, in the cache, or nowhere; nothing here fails, it says why."""
 
+import concurrent.futures
 import ctypes
 import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,39 +66,38 @@ def built() -> tuple[Library | str, ...]:
     return tuple(loaded(path) for path in sorted(BUILT.glob("*.so")))
 
 
-_made: dict[str, Library] = {}
+_made: dict[str, Library | str] = {}
 
 
-Missing = Callable[[Kernel], Library | str]
-"""What is done about a kernel that is in no library: a library that has it now, or why there is none."""
+Lookup = Callable[[Kernel], Library | str]
+"""Says of a kernel in which library it is, or why there is none."""
 
 
-def found(kernel: Kernel, missing: Missing) -> Library | str:
-    """The library that has a kernel, or what `missing` says of it; and which libraries could not be loaded."""
+def found(kernel: Kernel) -> Library | str:
+    """The library that has a kernel; or that there is none, and which libraries could not be loaded."""
     for library in built():
         if isinstance(library, Library) and kernel.name in library.names:
             return library
     if kernel.name in _made:
         return _made[kernel.name]
-    level, reasons = own_level(), [library for library in built() if isinstance(library, str)]
-    for path in sorted(cache().glob(f"{kernel.name}-{level}-*.so")):
+    reasons = [library for library in built() if isinstance(library, str)]
+    for path in sorted(cache().glob(f"{kernel.name}-{own_level()}-*.so")):
         library = loaded(path)
         if isinstance(library, Library) and kernel.name in library.names:
             return _made.setdefault(kernel.name, library)
         reasons.append(str(library))
-    library = missing(kernel)
-    return "; ".join([*reasons, library]) if isinstance(library, str) else library
+    here = "none that came with it is of this rule and dtypes" if built() else "none came with this installation"
+    return "; ".join([*reasons, f"no kernel: {here}, and compile=True was not given"])
 
 
-def refused(kernel: Kernel) -> str:
-    """A kernel that is missing stays so."""
-    del kernel
-    here = "none came with this installation" if not built() else "none that came with it is of this rule and dtypes"
-    return f"no kernel: {here}, and compile=True was not given"
+def made(kernels: Sequence[Kernel]) -> None:
+    """Compiles kernels that are missing, several at a time; those that cannot be are told of by `found`."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for kernel, library in zip(kernels, pool.map(_made_now, kernels), strict=True):
+            _made[kernel.name] = library
 
 
-def made(kernel: Kernel) -> Library | str:
-    """A kernel that is missing is compiled."""
+def _made_now(kernel: Kernel) -> Library | str:
     level, folder = own_level(), cache()
     if level is None:
         return "no kernel: this processor is not known"
@@ -108,5 +108,4 @@ def made(kernel: Kernel) -> Library | str:
             path = compiled([kernel], Path(tempfile.mkdtemp()), f"{kernel.name}-{level}", [level])
     except (NoCompiler, OSError) as error:
         return f"no kernel: {error}"
-    library = loaded(path)
-    return library if isinstance(library, str) else _made.setdefault(kernel.name, library)
+    return loaded(path)

@@ -16,7 +16,7 @@ from jaxopt_lectures.kernels.cpu.translate import Unsupported, translated
 
 
 def parts(
-    missing: library.Missing, function: Callable[..., jax.Array], arrays: Sequence[jax.Array], *operands: Any
+    lookup: library.Lookup, function: Callable[..., jax.Array], arrays: Sequence[jax.Array], *operands: Any
 ) -> jax.Array:
     """What `core.reductions.parts` asks for, by kernels where there are any."""
     dtypes = {a.dtype for a in arrays}
@@ -24,7 +24,7 @@ def parts(
     for dtype in sorted(dtypes, key=str):
         own = [a for a in arrays if a.dtype == dtype]
         made = prepared(function, str(dtype), tuple(str(jnp.result_type(x)) for x in operands))
-        target = made if isinstance(made, str) else library.found(made.kernel, missing)
+        target = made if isinstance(made, str) else lookup(made.kernel)
         if isinstance(target, str):
             found.append(one_by_one(function, own, *operands))
         else:

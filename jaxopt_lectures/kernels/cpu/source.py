@@ -53,7 +53,9 @@ class _Writer:
     def expression(self, x: Value) -> str:
         """An operation on operands that have names."""
         return expression(
-            x, lambda y: self.operand(y, x.vector), lambda table: self.tables.setdefault(table, f"t{len(self.tables)}")
+            x,
+            lambda y: self.operand(y, x.vector),
+            lambda table: self.tables.setdefault(table, f"NAME_{len(self.tables)}"),
         )
 
     def put(self, x: Value, text: str, indent: int) -> None:
@@ -104,11 +106,11 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
             lines.append(f"    {where} = {writer.operand(value, False)};")
     lines.append("  }")
     tables = [
-        f"alignas(64) const {key[0]} {name}[] = {{{', '.join(in_table(v, key[0]) for v in key[1:])}}};"
+        f"alignas(64) static const {key[0]} {name}[] = {{{', '.join(in_table(v, key[0]) for v in key[1:])}}};"
         for key, name in writer.tables.items()
     ]
     head = "void NAME(const Leaf& leaf, int64_t first, int64_t last) {"
-    text = "\n".join(["namespace {", *tables, "}  // namespace", head, *lines, "}"])
+    text = "\n".join([*tables, head, *lines, "}"])
     name = "jol_" + hashlib.sha256((text + _around()).encode()).hexdigest()[:24]
     return Kernel(name, text.replace("NAME", name))
 

@@ -5,9 +5,9 @@ from typing import Any
 from jaxopt_lectures.kernels.body import Kind, Leaf
 
 
-def ready(kind: Kind, leaf: Leaf, commons: Any, missing: Any) -> Any:
+def ready(kind: Kind, leaf: Leaf, commons: Any, lookup: Any) -> Any:
     """The kernel of a leaf, or why there is none."""
-    del commons, missing
+    del commons, lookup
     from jaxopt_lectures.kernels.gpu import pallas
 
     return pallas.unfit(kind, leaf) or pallas.each(kind)
