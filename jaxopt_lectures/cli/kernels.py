@@ -2,9 +2,9 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +42,7 @@ def kernels(
     """
     folder = into or library.BUILT
     if build:
-        return _build(
-            CODECS if codecs == "all" else {name: codec(name) for name in codecs.split(",")}, everywhere, folder
-        )
+        return _build(_named(codecs), everywhere, folder)
     found = [library.loaded(path) for path in sorted(folder.glob("*.so"))]
     for each in found:
         said = each if isinstance(each, str) else f"{len(each.names)} kernels, {each.target}"
@@ -57,7 +55,7 @@ def kernels(
     return 0
 
 
-def wanted(codecs: Any) -> Iterator[tuple[str, list[Kernel]]]:
+def wanted(codecs: Iterable[str]) -> Iterator[tuple[str, list[Kernel]]]:
     """Each card's name and kernels: with and without a clipped norm, parameters in float32 and in bfloat16."""
     for card in registry.cards():
         made: dict[str, Kernel] = {}
@@ -71,7 +69,14 @@ def wanted(codecs: Any) -> Iterator[tuple[str, list[Kernel]]]:
         yield card.name, list(made.values())
 
 
-def _build(codecs: Any, everywhere: bool, folder: Path) -> int:
+def _named(codecs: str) -> list[str]:
+    try:
+        return list(CODECS) if codecs == "all" else [codec(name).name for name in codecs.split(",")]
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
+def _build(codecs: list[str], everywhere: bool, folder: Path) -> int:
     if compiler.compiler() is None:
         raise Refusal("no C++ compiler was found (c++, g++, clang++, or what CXX names); without kernels all works")
     own = compiler.own_level()
@@ -93,7 +98,7 @@ def _build(codecs: Any, everywhere: bool, folder: Path) -> int:
         path = compiler.compiled(list(found.values()), folder, "kernels", levels, progress=progress)
     except compiler.NoCompiler as error:
         raise Refusal(str(error)) from error
-    for old in folder.glob("*.so"):
+    for old in folder.glob("kernels-*.so"):  # of a build before; other libraries may lie there
         if old != path:
             old.unlink()
     size = path.stat().st_size / 1e6

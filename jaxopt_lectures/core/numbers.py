@@ -127,6 +127,16 @@ def largest(x: jax.Array, axis: Any = None, *, keepdims: bool = False) -> jax.Ar
     return jnp.where(bad, jnp.nan, jnp.max(x, axis=axis, keepdims=keepdims, initial=0))
 
 
+def largest_magnitude(x: jax.Array, axis: Any, *, keepdims: bool = False) -> jax.Array:
+    """The largest magnitude, 0 of none; NaN if there is one. It has no derivative.
+
+    Magnitudes are in the order of their bits, NaN above infinity: one integer operation an element.
+    """
+    integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
+    patterns = jax.lax.bitcast_convert_type(jnp.abs(x), integer)
+    return jax.lax.bitcast_convert_type(jnp.max(patterns, axis=axis, keepdims=keepdims, initial=0), x.dtype)
+
+
 @jax.jit
 def _sum_of_squares(a: jax.Array, like: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(a.astype(like.dtype)))

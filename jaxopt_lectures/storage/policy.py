@@ -1,6 +1,7 @@
 """Which slots of which parameters are kept in which code: what `store` was asked for."""
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Policy:
         for index, name in enumerate(sorted(slots)):
             found = treedef.flatten_up_to(trees[name])
             for place, (path, p) in enumerate(leaves):
-                code = self.code(name, slots[name], path, jnp.size(p))
+                code = self.code(name, slots[name], path, math.prod(jnp.shape(p)))
                 if code is not None and found[place] is not None:
                     found[place] = self.kept(name, code, found[place], p, word[place, index])
             made[name] = treedef.unflatten(found)
@@ -104,7 +105,7 @@ class Policy:
         """The slots of a state; raises ValueError unless they are arrays, or in this policy's code."""
         arrays, found = [], [self.unmapped(name, slot.nature, leaf) for leaf in leaves]
         for (path, g), kept in zip(jax.tree_util.tree_leaves_with_path(updates), found, strict=True):
-            code = None if kept is None else self.code(name, slot, path, jnp.size(g))
+            code = None if kept is None else self.code(name, slot, path, math.prod(jnp.shape(g)))
             foreign = isinstance(kept, Encoded) and kept.code != (self.codec(name) or _NOTHING).code(slot.nature)
             if foreign or (code is not None and not isinstance(kept, Encoded)):
                 raise ValueError(

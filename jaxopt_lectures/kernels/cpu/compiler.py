@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,9 +41,9 @@ class NoCompiler(RuntimeError):
 
 
 def compiler() -> str | None:
-    """The command of the C++ compiler: that of `CXX`, or the first that is found."""
-    wanted = os.environ.get("CXX", "").split()
-    return next((found for name in [*wanted[:1], "c++", "g++", "clang++"] if (found := shutil.which(name))), None)
+    """The command of the C++ compiler: that of `CXX`, which may be several words, or the first that is found."""
+    commands = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
+    return next((command for command in commands if command.split() and shutil.which(command.split()[0])), None)
 
 
 def levels() -> list[str]:
@@ -84,6 +85,7 @@ def compiled(
     command = compiler()
     if command is None:
         raise NoCompiler("no C++ compiler was found (c++, g++, clang++, or what CXX names)")
+    folder.mkdir(parents=True, exist_ok=True)
     known = _LEVELS[platform.machine()]
     groups = [kernels[start : start + _TOGETHER] for start in range(0, len(kernels), _TOGETHER)]
     with tempfile.TemporaryDirectory() as name:
@@ -105,26 +107,43 @@ def compiled(
                 objects.append(found)
                 progress(done, len(units))
         made = work / "made.so"
-        _run([command, "-shared", *flags, "-o", str(made), *objects, handler.result()])
-        folder.mkdir(parents=True, exist_ok=True)
+        _run([*command.split(), "-shared", *flags, "-o", str(made), *objects, handler.result()])
+        if not made.exists():
+            raise NoCompiler(f"{command} made nothing")
         target = folder / f"{stem}-{digest(made)}.so"
-        part = target.with_suffix(f".{os.getpid()}.part")
-        shutil.copyfile(made, part)
-        os.replace(part, target)
+        part = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            shutil.copyfile(made, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     return target
 
 
-@functools.cache
 def _handler(command: str, flags: tuple[str, ...]) -> str:
-    """What every library has beside its kernels, compiled once in a process."""
+    """What every library has beside its kernels, compiled once in a process, by whichever thread comes first."""
+    with _ONE_AT_A_TIME:
+        return _handler_now(command, flags)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.cache
+def _handler_now(command: str, flags: tuple[str, ...]) -> str:
+    return _object(command, HEADERS / "library.cc", temporary() / "library.o", flags)
+
+
+def temporary() -> Path:
+    """A folder that is there until the process ends."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return _object(command, HEADERS / "library.cc", folder / "library.o", flags)
+    return folder
 
 
 def _object(command: str, source: Path, target: Path, flags: Sequence[str]) -> str:
     includes = [f"-I{HEADERS}", f"-I{jax.ffi.include_dir()}"]
-    _run([command, *_FLAGS, *flags, *includes, "-c", str(source), "-o", str(target)])
+    _run([*command.split(), *_FLAGS, *flags, *includes, "-c", str(source), "-o", str(target)])
     return str(target)
 
 
@@ -134,10 +153,13 @@ def digest(path: Path) -> str:
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise NoCompiler(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
-        raise NoCompiler(f"{command[0]} failed: {said}")
+        raise NoCompiler(f"{command[0]} failed: {said or f'exit status {done.returncode}'}")
 
 
 def _word(level: str) -> str:

@@ -115,7 +115,7 @@ def _power(x: str, y: int) -> str:
     if abs(y) > 8:
         raise Unsupported(f"the power {y}")
     if y == 0:
-        return f"({x} - {x} + 1.0f)"
+        return f"(Zero({x}) + 1.0f)"
     power, product, left = x, "", abs(y)
     while left:
         product = (f"({product} * {power})" if product else power) if left & 1 else product

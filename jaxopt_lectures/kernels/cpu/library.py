@@ -4,14 +4,13 @@ import concurrent.futures
 import ctypes
 import functools
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
-from jaxopt_lectures.kernels.cpu.compiler import NoCompiler, compiled, digest, own_level
+from jaxopt_lectures.kernels.cpu.compiler import NoCompiler, compiled, digest, own_level, temporary
 from jaxopt_lectures.kernels.cpu.source import Kernel
 
 BUILT = Path(__file__).parent / "built"
@@ -33,8 +32,16 @@ class Library:
 
 def cache() -> Path:
     """Where kernels go that are compiled on first use; `JAXOPT_LECTURES_CACHE` names another folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("JAXOPT_LECTURES_CACHE") or Path(base) / "jaxopt_lectures" / "kernels")
+    if named := os.environ.get("JAXOPT_LECTURES_CACHE"):
+        return Path(named).absolute()
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return _own_folder()
+    return Path(base).absolute() / "jaxopt_lectures" / "kernels"
+
+
+_own_folder = functools.cache(temporary)  # of this process alone
 
 
 def loaded(path: Path) -> Library | str:
@@ -45,19 +52,24 @@ def loaded(path: Path) -> Library | str:
     try:
         if digest(path) != path.stem.rpartition("-")[2]:
             return f"{path} is broken: its content is not what its name says; delete it"
-        return _opened(path)
+        return _registered(path)
     except (OSError, AttributeError, ValueError, RuntimeError) as error:
         return f"{path} cannot be loaded: {error}"
 
 
-@functools.cache
-def _opened(path: Path) -> Library:
-    library = ctypes.CDLL(str(path))
-    named = library.jaxopt_lectures_kernels
-    named.restype = ctypes.c_char_p
+_opened: dict[str, Library] = {}
+
+
+def _registered(path: Path) -> Library:
+    """The library, which XLA knows by its content: the same file elsewhere is the same library."""
     target = f"jaxopt_lectures.{path.stem.rpartition('-')[2]}"
-    jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.jaxopt_lectures_step), platform="cpu")
-    return Library(target, frozenset(named().decode().split()))
+    if target not in _opened:
+        library = ctypes.CDLL(str(path))
+        named = library.jaxopt_lectures_kernels
+        named.restype = ctypes.c_char_p
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.jaxopt_lectures_step), platform="cpu")
+        _opened[target] = Library(target, frozenset(named().decode().split()))
+    return _opened[target]
 
 
 @functools.cache
@@ -82,16 +94,17 @@ def found(kernel: Kernel) -> Library | str:
         return _made[kernel.name]
     reasons = [library for library in built() if isinstance(library, str)]
     for path in sorted(cache().glob(f"{kernel.name}-{own_level()}-*.so")):
-        library = loaded(path)
-        if isinstance(library, Library) and kernel.name in library.names:
+        library = _of(kernel, path)
+        if isinstance(library, Library):
             return _made.setdefault(kernel.name, library)
-        reasons.append(str(library))
+        reasons.append(library)
     here = "none that came with it is of this rule and dtypes" if built() else "none came with this installation"
     return "; ".join([*reasons, f"no kernel: {here}, and compile=True was not given"])
 
 
 def made(kernels: Sequence[Kernel]) -> None:
-    """Compiles kernels that are missing, several at a time; those that cannot be are told of by `found`."""
+    """Compiles kernels that are missing, several at a time and each once; `found` tells of those that cannot be."""
+    kernels = [kernel for kernel in kernels if kernel.name not in _made]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for kernel, library in zip(kernels, pool.map(_made_now, kernels), strict=True):
             _made[kernel.name] = library
@@ -104,8 +117,16 @@ def _made_now(kernel: Kernel) -> Library | str:
     try:
         try:
             path = compiled([kernel], folder, f"{kernel.name}-{level}", [level])
-        except OSError:  # a cache that cannot be written: for this process alone
-            path = compiled([kernel], Path(tempfile.mkdtemp()), f"{kernel.name}-{level}", [level])
+        except OSError:  # a cache that cannot be written
+            path = compiled([kernel], _own_folder(), f"{kernel.name}-{level}", [level])
     except (NoCompiler, OSError) as error:
         return f"no kernel: {error}"
-    return loaded(path)
+    return _of(kernel, path)
+
+
+def _of(kernel: Kernel, path: Path) -> Library | str:
+    """The library of a file that is to have a kernel."""
+    library = loaded(path)
+    if isinstance(library, Library) and kernel.name not in library.names:
+        return f"{path} has no kernel {kernel.name} for this processor"
+    return library

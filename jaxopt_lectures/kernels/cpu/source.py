@@ -228,6 +228,8 @@ def _placed(order: Sequence[Value], outputs: Sequence[Value]) -> tuple[dict[Valu
 def _identity(x: Value) -> str:
     if x.op in ("reduce_or", "reduce_and"):
         return "int32_t(0)" if x.op == "reduce_or" else "int32_t(-1)"
+    if x.dtype == "int32" and x.op != "reduce_sum":
+        return {"reduce_max": "kLeast", "reduce_min": "kMost"}[x.op]
     if type_of(x.dtype) != "float":
         raise Unsupported(f"the primitive {x.op!r} of {x.dtype}")
     return {"reduce_sum": "0.0f", "reduce_max": "(-kInfinity)", "reduce_min": "kInfinity"}[x.op]

@@ -183,6 +183,9 @@ class _Translator:
         if not isinstance(index, Value):
             raise Unsupported("a number looked up in a table")
         values = tuple(np.asarray(table.value).tolist())
+        masked = [x for x in index.inputs if x.op == "literal" and x.params == len(values) - 1 >= 15]
+        if index.op == "and" and masked and len(values) & (len(values) - 1) == 0:  # `Lookup` does that itself
+            index = next(x for x in index.inputs if x is not masked[0])
         return self.made("lookup", table.dtype, index.vector, [index], values)
 
 

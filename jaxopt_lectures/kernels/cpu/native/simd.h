@@ -16,6 +16,7 @@
 constexpr int64_t kLanes = 16;
 constexpr int64_t kLongest = 4096;  // elements of a tile that is passed over twice
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int32_t kLeast = std::numeric_limits<int32_t>::min(), kMost = std::numeric_limits<int32_t>::max();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 typedef float F __attribute__((vector_size(64)));
@@ -193,15 +194,15 @@ INLINE float Bf16(float x) {
 // An element of a table of that many, a power of 2.
 template <int kSize, class X, class Index>
 INLINE auto Lookup(const X* table, Index index) {
-  const U place = AsUint(index) & uint32_t(kSize - 1);
+  const U whole = AsUint(index), place = whole & uint32_t(kSize - 1);  // permutations look at no more bits themselves
   decltype(Splat(X())) found;
 #if defined(__AVX512F__)
   if constexpr (kSize == 16 || kSize == 32) {
     __m512i low, high;
     std::memcpy(&low, table, 64);
     std::memcpy(&high, table + (kSize - 16), 64);
-    const __m512i bits = kSize == 16 ? _mm512_permutexvar_epi32((__m512i)place, low)
-                                     : _mm512_permutex2var_epi32(low, (__m512i)place, high);
+    const __m512i bits = kSize == 16 ? _mm512_permutexvar_epi32((__m512i)whole, low)
+                                     : _mm512_permutex2var_epi32(low, (__m512i)whole, high);
     std::memcpy(&found, &bits, 64);
     return found;
   }
@@ -247,6 +248,16 @@ INLINE float MinOf(F x) {
   for (int lane = 1; lane < kLanes; ++lane) found = AtMost(x[lane], found);
   return found;
 }
+INLINE int32_t MaxOf(I x) {
+  int32_t found = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) found = Max(found, x[lane]);
+  return found;
+}
+INLINE int32_t MinOf(I x) {
+  int32_t found = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) found = Min(found, x[lane]);
+  return found;
+}
 INLINE int32_t OrOf(I x) {
   int32_t found = 0;
   for (int lane = 0; lane < kLanes; ++lane) found |= x[lane];
@@ -266,6 +277,30 @@ INLINE void Store(float* p, F x) { std::memcpy(p, &x, 64); }
 INLINE void Store(int32_t* p, I x) { std::memcpy(p, &x, 64); }
 INLINE void Store(uint32_t* p, U x) { std::memcpy(p, &x, 64); }
 
+// GCC 12 takes `__builtin_convertvector` apart into single lanes here.
+INLINE U Widened(U8 x) {
+#if defined(__AVX512F__)
+  return (U)_mm512_cvtepu8_epi32((__m128i)x);
+#elif defined(__AVX2__)
+  const __m256i half[2] = {_mm256_cvtepu8_epi32((__m128i)x), _mm256_cvtepu8_epi32(_mm_srli_si128((__m128i)x, 8))};
+  return From<U>(half);
+#else
+  return __builtin_convertvector(x, U);
+#endif
+}
+INLINE U Widened(U16 x) {
+#if defined(__AVX512F__)
+  return (U)_mm512_cvtepu16_epi32((__m256i)x);
+#elif defined(__AVX2__)
+  const __m256i whole = (__m256i)x;
+  const __m256i half[2] = {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(whole)),
+                           _mm256_cvtepu16_epi32(_mm256_extracti128_si256(whole, 1))};
+  return From<U>(half);
+#else
+  return __builtin_convertvector(x, U);
+#endif
+}
+
 // Up to `m` elements of an array from `at` on; the lanes beyond are 0.
 template <class V, class X>
 INLINE V Taken(const void* p, int64_t at, int64_t m) {
@@ -283,12 +318,8 @@ INLINE void Put(void* p, int64_t at, int64_t m, V x) {
   std::memcpy(static_cast<X*>(p) + at, &x, m >= kLanes ? sizeof(V) : size_t(m) * sizeof(X));
 }
 INLINE F Load_float32(const void* p, int64_t at, int64_t m) { return Taken<F, float>(p, at, m); }
-INLINE U Load_uint8(const void* p, int64_t at, int64_t m) {
-  return __builtin_convertvector((Taken<U8, uint8_t>(p, at, m)), U);
-}
-INLINE U Load_uint16(const void* p, int64_t at, int64_t m) {
-  return __builtin_convertvector((Taken<U16, uint16_t>(p, at, m)), U);
-}
+INLINE U Load_uint8(const void* p, int64_t at, int64_t m) { return Widened(Taken<U8, uint8_t>(p, at, m)); }
+INLINE U Load_uint16(const void* p, int64_t at, int64_t m) { return Widened(Taken<U16, uint16_t>(p, at, m)); }
 INLINE F Load_bfloat16(const void* p, int64_t at, int64_t m) { return AsFloat(Load_uint16(p, at, m) << 16); }
 INLINE void Store_float32(void* p, int64_t at, int64_t m, F x) { Put<float>(p, at, m, x); }
 INLINE void Store_uint8(void* p, int64_t at, int64_t m, U x) {
@@ -305,7 +336,7 @@ INLINE U Load_u4(const void* p, int64_t at, int64_t m) {
   std::memcpy(bytes, static_cast<const uint8_t*>(p) + at / 2, m >= kLanes ? 8 : size_t((m + 1) / 2));
   U8 x;
   for (int pair = 0; pair < 8; ++pair) x[2 * pair] = bytes[pair] >> 4, x[2 * pair + 1] = bytes[pair] & 15;
-  return __builtin_convertvector(x, U);
+  return Widened(x);
 }
 INLINE void Store_u4(void* p, int64_t at, int64_t m, U x) {
   const U8 codes = __builtin_convertvector(Within(m, x, Splat(uint32_t(0))), U8);
