@@ -36,6 +36,7 @@ class _Writer:
 
     loops: dict[Value, int]
     buffered: set[Value]
+    lasts: int
     names: dict[Value, str] = field(default_factory=dict)
     tables: dict[tuple[Any, ...], str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -76,8 +77,8 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     """
     order = _ordered(program.outputs)
     loops, buffered = _placed(order, program.outputs)
-    writer = _Writer(loops, buffered)
     last = max([x.phase for x in order] + [0])
+    writer = _Writer(loops, buffered, max([x.phase for x in order if x.vector] + [0]))
     lines = writer.lines
     for place, x in enumerate(program.uniforms):
         kind = type_of(x.dtype)
@@ -170,10 +171,16 @@ def _loop(
         kind, pointer = where.split(" ", 1)
         writer.lines.append(f"      Store_{kind}({_pointer(pointer)}, at, m, {writer.operand(x, True)});")
     body = writer.lines[start:]
+    ahead = [
+        f"      __builtin_prefetch(Address<{where.split()[0]}>({_pointer(where.split()[1])}, at + n));"
+        for where in tiles
+        if writer.lasts and phase == writer.lasts and where != "index"
+    ]
     writer.lines[start:] = [
         f"    int64_t i{phase} = 0;",
         f"    for (; i{phase} + kLanes <= n; i{phase} += kLanes) {{",
         f"      const int64_t i = i{phase}, at = start + i, m = kLanes;",
+        *ahead,
         *body,
         "    }",
         f"    if (i{phase} < n) {{",

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -299,6 +300,19 @@ INLINE U Widened(U16 x) {
 #else
   return __builtin_convertvector(x, U);
 #endif
+}
+
+// Where an element is kept, by how it is.
+struct u4 {};
+using float32 = float;
+struct bfloat16 {
+  uint16_t bits;
+};
+using uint8 = uint8_t;
+using uint16 = uint16_t;
+template <class X>
+INLINE const void* Address(const void* p, int64_t at) {
+  return static_cast<const char*>(p) + (std::is_same<X, u4>::value ? at / 2 : at * int64_t(sizeof(X)));
 }
 
 // Up to `m` elements of an array from `at` on; the lanes beyond are 0.
