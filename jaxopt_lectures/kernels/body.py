@@ -14,7 +14,7 @@ from jaxopt_lectures.core.keeping import Own, Row
 from jaxopt_lectures.core.step import Formula, step
 from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Code, Encoded, Place, decode, encode
-from jaxopt_lectures.storage.rounding import bits, summed
+from jaxopt_lectures.storage.rounding import bits, summed, word_of
 
 Slots = dict[str, Any]
 
@@ -102,12 +102,12 @@ def advanced(kind: Kind, leaf: Leaf, scalars: Scalars, index: Any, blocks: Block
         old = {}
         for at, (name, code) in enumerate(part.codes):
             kept = leaf.slots[place + at]
-            old[name] = kept if code is None else decode(code, *kept, blocks)
+            old[name] = kept if code is None else decode(code, kept[0], kept[1], blocks)
         read = {"parameter": leaf.p, "zero": jnp.zeros((), leaf.p.dtype), None: None}[part.reads]
         update, new = step(part.formula, Own(update, old, read, None), common)
         for at, (name, code) in enumerate(part.codes):
-            where = None if code is None else Place(index, scalars.words[place + at])
-            fresh.append(new[name] if code is None else encode(code, new[name], blocks, where))
+            word = word_of(scalars.words, at, place)
+            fresh.append(new[name] if code is None else encode(code, new[name], blocks, Place(index, word)))
         place += len(part.codes)
     random = None if scalars.rounding is None else bits(scalars.rounding, index)
     return summed(leaf.p, update, random), tuple(fresh)

@@ -18,6 +18,7 @@ from jaxopt_lectures.core.keeping import Own
 from jaxopt_lectures.storage import packing
 from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Encoded, Place, blocks_of_slot, closed, everywhere, opened
+from jaxopt_lectures.storage.rounding import word_of
 
 Slots = dict[str, Any]
 
@@ -98,7 +99,7 @@ def stepped(
       words: (slots, 2) uint32, what the random bits of each slot are made of, in the order of their names.
     """
     g, slots, p, key = own
-    word = {name: words[index] for index, name in enumerate(sorted(slots))}
+    word = {name: word_of(words, index) for index, name in enumerate(sorted(slots))}
     blocks = {name: blocks_of_slot(slot, g.shape) for name, slot in slots.items()}
 
     def on(g: jax.Array, old: Slots, p: Any, index: jax.Array, tiles: Mapping[str, Blocks]) -> tuple[jax.Array, Slots]:

@@ -91,11 +91,11 @@ class Place(NamedTuple):
 
     Attributes:
       index: the index of each element in the whole array, uint32.
-      word: (2,) uint32.
+      word: two uint32, of `rounding.word_of`.
     """
 
     index: jax.Array
-    word: jax.Array
+    word: Any
 
 
 def everywhere(shape: tuple[int, ...]) -> jax.Array:

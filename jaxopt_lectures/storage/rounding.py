@@ -4,6 +4,8 @@ Nearest rounding loses every change below half a unit: a bfloat16 weight of 1 ne
 with probability (x - low) / (high - low), it moves by the right amount on average.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,14 +22,18 @@ def words(key: jax.Array | None, count: jax.Array, shape: tuple[int, ...]) -> ja
       shape: how many arrays.
     """
     here = jax.random.fold_in(jax.random.key(0) if key is None else key, count)
-    found = jax.random.bits(here, (*shape, 2), jnp.uint32)
-    if len(shape) == 1:
-        return found
-    # one first word for all slots of an array: the first half of `bits` is the same for them, and computed once
-    return jnp.concatenate([jnp.broadcast_to(found[..., :1, :1], (*shape, 1)), found[..., 1:]], -1)
+    return jax.random.bits(here, (*shape, 2), jnp.uint32)
 
 
-def bits(word: jax.Array, index: jax.Array) -> jax.Array:
+def word_of(words: Any, slot: int, first: int = 0) -> tuple[Any, Any]:
+    """The two words of a slot, of those of all slots of its array, (slots, 2), which begin at `first`.
+
+    The first is the same for all: the first half of `bits`, and more than half of its work, is done once.
+    """
+    return words[first][0], words[first + slot][1]
+
+
+def bits(word: Any, index: jax.Array) -> jax.Array:
     """32 random bits for each element, by its index in its array: whoever holds a part of it draws the same.
 
     A multiply-and-shift hash with the constants of C. Wellons, "Prospecting for hash functions", 2018, of the index and
