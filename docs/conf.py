@@ -31,6 +31,7 @@ extensions = [
     "reference",
     "stored",
     "scaled",
+    "fused",
     "suite",
 ]
 exclude_patterns = ["_build", "stored", "suite", "**/sg_execution_times.rst", "sg_execution_times.rst"]
