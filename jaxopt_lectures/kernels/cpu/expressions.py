@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lectures.kernels.cpu.translate import Unsupported, Value
+from jaxopt_lectures.kernels.cpu.values import Unsupported, Value
 
 _TYPES = {"float32": "float", "bfloat16": "float", "int32": "int32_t", "bool": "int32_t"}
 _BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxopt_lectures.kernels.body import Kind, Leaf, Scalars, advanced
 from jaxopt_lectures.kernels.cpu.source import Kernel, kernel
-from jaxopt_lectures.kernels.cpu.translate import Program, Unsupported, translated
+from jaxopt_lectures.kernels.cpu.translate import translated
+from jaxopt_lectures.kernels.cpu.values import Program, Unsupported
 from jaxopt_lectures.storage import packing
 from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Encoded, blocks_of_slot

@@ -12,7 +12,8 @@ from jaxopt_lectures.core.reductions import one_by_one
 from jaxopt_lectures.kernels.cpu import library
 from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, SIZES, TOGETHER, Prepared, numbers_of
 from jaxopt_lectures.kernels.cpu.source import kernel
-from jaxopt_lectures.kernels.cpu.translate import Unsupported, translated
+from jaxopt_lectures.kernels.cpu.translate import translated
+from jaxopt_lectures.kernels.cpu.values import Unsupported
 
 
 def parts(

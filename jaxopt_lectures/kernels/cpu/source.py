@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lectures.kernels.cpu.expressions import expression, in_table, literal, type_of
-from jaxopt_lectures.kernels.cpu.translate import Program, Unsupported, Value
+from jaxopt_lectures.kernels.cpu.phases import ordered, placed
+from jaxopt_lectures.kernels.cpu.values import Program, Unsupported, Value
 
 _VECTORS = {"float": "F", "int32_t": "I", "uint32_t": "U"}
+_KEPT = {"float32": "float", "bfloat16": "uint16_t", "uint16": "uint16_t", "uint8": "uint8_t", "u4": "Nibble"}
 HEADERS = Path(__file__).parent / "native"
 _REDUCTIONS = {"reduce_sum": "Add", "reduce_max": "Max", "reduce_min": "Min", "reduce_or": "Or", "reduce_and": "And"}
 _JOINS = _REDUCTIONS | {"reduce_max": "AtLeast", "reduce_min": "AtMost"}
@@ -75,8 +77,8 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
       numbers: for each number that is given where it is, a C++ expression.
       outputs: for each output how and where it is stored, as `tiles`, or for a number the C++ place.
     """
-    order = _ordered(program.outputs)
-    loops, buffered = _placed(order, program.outputs)
+    order = ordered(program.outputs)
+    loops, buffered = placed(order, program.outputs)
     last = max([x.phase for x in order] + [0])
     writer = _Writer(loops, buffered, max([x.phase for x in order if x.vector] + [0]))
     lines = writer.lines
@@ -172,7 +174,7 @@ def _loop(
         writer.lines.append(f"      Store_{kind}({_pointer(pointer)}, at, m, {writer.operand(x, True)});")
     body = writer.lines[start:]
     ahead = [
-        f"      __builtin_prefetch(Address<{where.split()[0]}>({_pointer(where.split()[1])}, at + n));"
+        f"      __builtin_prefetch(Address<{_KEPT[where.split()[0]]}>({_pointer(where.split()[1])}, at + n));"
         for where in tiles
         if writer.lasts and phase == writer.lasts and where != "index"
     ]
@@ -197,39 +199,6 @@ def _used_in(x: Value, order: Sequence[Value], writer: _Writer, phase: int, stor
         or any(y.op in _REDUCTIONS and y.phase == phase + 1 for y in users)
         or any(y is x for y, _ in stores)
     )
-
-
-def _ordered(outputs: Sequence[Value]) -> list[Value]:
-    """All values that outputs need, inputs before users."""
-    found: dict[Value, None] = {}
-
-    def visit(x: Value) -> None:
-        if x not in found:
-            for y in x.inputs:
-                visit(y)
-            found[x] = None
-
-    for x in outputs:
-        visit(x)
-    return list(found)
-
-
-def _placed(order: Sequence[Value], outputs: Sequence[Value]) -> tuple[dict[Value, int], set[Value]]:
-    """For each tile the loop that computes it, the last that can; and which are needed in a later one again."""
-    uses: dict[Value, set[int]] = {x: set() for x in order}
-    for x in outputs:
-        uses[x].add(x.phase)
-    loops, buffered = {}, set()
-    for x in reversed(order):
-        if x.vector:
-            loops[x] = min(uses[x])
-            if len(uses[x]) > 1:
-                buffered.add(x)
-            for y in x.inputs:
-                uses[y].add(loops[x])
-        elif x.op in _REDUCTIONS:
-            uses[x.inputs[0]].add(x.phase - 1)
-    return loops, buffered
 
 
 def _identity(x: Value) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxopt_lectures.kernels.cpu.values import REDUCTIONS, Program, Uniform, Unsupported, Value, used
+
 _INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _SAME = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "optimization_barrier"}
 _SAME |= {"stop_gradient"}
@@ -21,70 +23,9 @@ _ELEMENTWISE = {
     *("floor", "is_finite", "clamp", "select_n", "convert_element_type", "bitcast_convert_type", "eq", "ne", "lt"),
     *("le", "gt", "ge", "and", "or", "xor", "not", "shift_left", "shift_right_logical", "shift_right_arithmetic"),
 }
-_REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_or", "reduce_and"}
 _DTYPES = ("float32", "bfloat16", "int32", "uint32", "uint16", "uint8", "bool")
 _FLOATS_ONLY = {"div", "sqrt", "rsqrt", "floor", "is_finite", "sign"}
 _TABLE = 8192
-
-
-class Unsupported(ValueError):
-    """What cannot be translated; the message says what, for the user."""
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tile, or a number, and how it comes about.
-
-    Attributes:
-      op: a primitive's name; "input", what a kernel is given; "uniform", a number of the prologue; "literal".
-      dtype: its dtype.
-      vector: whether it is a tile.
-      inputs: what it is computed from.
-      params: what else: the place among the inputs or uniforms, the literal, the table, the exponent.
-      phase: the first loop in which it can be known; a number is known before the loop of its phase.
-    """
-
-    op: str
-    dtype: str
-    vector: bool
-    inputs: tuple["Value", ...] = ()
-    params: Any = None
-    phase: int = 0
-
-
-@dataclass(eq=False)
-class Uniform:
-    """What no tile has a part in: an argument of the prologue (an array of any shape), a result of it, or a constant.
-
-    Attributes:
-      shape: its shape.
-      dtype: its dtype.
-      value: the number or array, of a constant.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    value: Any = None
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A translated jaxpr.
-
-    Attributes:
-      outputs: what it returns.
-      uniforms: the numbers that JAX computes beforehand, in the order in which the kernel gets them.
-      prologue: computes them from the uniform arguments.
-    """
-
-    outputs: list[Value]
-    uniforms: list[Value]
-    prologue: Callable[[Sequence[Any]], list[Any]]
-
-    @property
-    def loops(self) -> int:
-        """How often its elements are passed over."""
-        return 1 + max((x.phase for x in _used(self.outputs)), default=0)
 
 
 @dataclass
@@ -101,7 +42,7 @@ class _Translator:
             raise Unsupported(f"{dtype} numbers")
         key = op, str(dtype), vector, tuple(id(x) for x in inputs), str(params)
         if key not in self.known:
-            phase = max((x.phase + (x.vector and op in _REDUCTIONS) for x in inputs), default=0)
+            phase = max((x.phase + (x.vector and op in REDUCTIONS) for x in inputs), default=0)
             self.known[key] = Value(op, str(dtype), vector, tuple(inputs), params, phase)
         return self.known[key]
 
@@ -154,7 +95,7 @@ class _Translator:
             return results
         if name == "gather":
             return [self.looked_up(eqn, *inputs)]
-        if name in _REDUCTIONS and tuple(eqn.params["axes"]) == (0,):
+        if name in REDUCTIONS and tuple(eqn.params["axes"]) == (0,):
             return [self.made(name, dtype, False, [self.value(inputs[0])])]
         if name not in _ELEMENTWISE or math.prod(shape) not in (1, self.size):
             raise Unsupported(f"the primitive {name!r}" + (f" of shape {shape}" if name in _ELEMENTWISE else ""))
@@ -209,9 +150,9 @@ def translated(function: Callable[..., Any], tiles: Any, numbers: Any, uniforms:
     given = [Uniform(x.shape, x.dtype) for x in jax.tree.leaves(uniforms)]
     found = made.walk(jaxpr.jaxpr, [_constant(c) for c in jaxpr.consts], [*own, *given])
     outputs = [made.value(x) for x in found]
-    used = _used(outputs)
+    needed = used(outputs)
     wanted = [made.made("uniform", x.dtype, False, params=place) for place, x in enumerate(made.wanted)]
-    kept = [x for x in wanted if x in used]
+    kept = [x for x in wanted if x in needed]
     sources = [made.wanted[x.params] for x in kept]
 
     def prologue(arguments: Sequence[Any]) -> list[Any]:
@@ -249,14 +190,3 @@ def _replayed(replay: Any, values: dict[Uniform, Any], wanted: Sequence[Uniform]
 def _constant(c: Any) -> Uniform:
     value = np.asarray(c)
     return Uniform(value.shape, value.dtype, value)
-
-
-def _used(outputs: Sequence[Value]) -> set[Value]:
-    found: set[Value] = set()
-    left = list(outputs)
-    while left:
-        x = left.pop()
-        if x not in found:
-            found.add(x)
-            left += x.inputs
-    return found

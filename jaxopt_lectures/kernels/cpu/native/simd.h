@@ -303,16 +303,10 @@ INLINE U Widened(U16 x) {
 }
 
 // Where an element is kept, by how it is.
-struct u4 {};
-using float32 = float;
-struct bfloat16 {
-  uint16_t bits;
-};
-using uint8 = uint8_t;
-using uint16 = uint16_t;
+struct Nibble {};
 template <class X>
 INLINE const void* Address(const void* p, int64_t at) {
-  return static_cast<const char*>(p) + (std::is_same<X, u4>::value ? at / 2 : at * int64_t(sizeof(X)));
+  return static_cast<const char*>(p) + (std::is_same<X, Nibble>::value ? at / 2 : at * int64_t(sizeof(X)));
 }
 
 // Up to `m` elements of an array from `at` on; the lanes beyond are 0.
