@@ -109,7 +109,7 @@ def make_step(
     check_transformation(tx, "tx")
     whole("accumulate", accumulate, 1)
     loss, wrapped = batch_loss(task, accumulate, compute_dtype, placement), optax.with_extra_args_support(tx)
-    fused = None if scaled or placement is not None else fuse(tx, sharded=False, quiet=True)
+    fused = None if scaled or placement is not None else fuse(tx, quiet=True)
     slopes = value_and_gradients(task, accumulate, compute_dtype, placement)
 
     def step(state: TrainState, x: Any, y: Any) -> tuple[TrainState, jax.Array]:

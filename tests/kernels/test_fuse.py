@@ -237,6 +237,7 @@ def test_fit_takes_its_steps_by_kernels(monkeypatch):
     from jaxopt_lectures.kernels.cpu import library
     from jaxopt_lectures.training.program import make_step, start
 
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # with more of them, arrays might lie on many
     task, tx = tasks.get("digits"), jol.adamw(1e-3)
     state = start(task, tx)
     library.made(sources(tx, state.params))  # as if the package had brought them
