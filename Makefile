@@ -6,16 +6,23 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy requires-python \
   --no-emit-index-url --no-header --no-annotate
 TORCH := torch==2.13.0
+# What a kernel's text follows from; kernels of an older text are not called, and those of a newer one are not there.
+KERNELS := $(wildcard $(foreach part,cli/kernels.py registry.py optimizers/*.py core/*.py storage/*.py wrappers/*.py \
+  kernels/*.py kernels/cpu/*.py kernels/cpu/native/*,jaxopt_lectures/$(part)))
+CODECS := f32,bf16,fp8,int8,int4
+BUILT := jaxopt_lectures/kernels/cpu/built
 
-.PHONY: help setup demo test docs bench soak lock format clean
+.PHONY: help setup demo test docs bench soak sanitize wheel lock format clean
 
 help:
 	@echo "make demo    which of six optimizers is best on handwritten digits?"
 	@echo "make test    lint, types and all tests"
 	@echo "make docs    run the examples and build the site, docs/_build/html/index.html"
-	@echo "make setup   only the environment (.venv)"
+	@echo "make setup   only the environment (.venv), and the kernels for this machine"
+	@echo "make wheel   a wheel in dist/, with kernels for all machines like this one; some minutes"
 	@echo "make bench   the measurements of docs/measurements.md"
 	@echo "make soak    kill training runs a hundred times, and go on with them; every optimizer with every codec"
+	@echo "make sanitize  kernels under the address and undefined behaviour sanitizers"
 	@echo "make lock    resolve the lock files again (needs uv)"
 
 $(VENV)/.made:
@@ -47,9 +54,15 @@ $(VENV)/.bench: $(VENV)/.test requirements-bench.lock
 	@$(PIP) install -r requirements-bench.lock
 	@touch $@
 
-setup: $(VENV)/.setup
+# Without kernels all works, so nothing here fails; where there are none, the next set-up tries again.
+$(VENV)/.kernels: $(VENV)/.setup $(KERNELS)
+	@echo "compiling kernels for this machine into $(BUILT), about a minute ..."
+	@if $(BIN)/jaxopt-lectures kernels --build 2> $(VENV)/kernels.log; then touch $@; \
+	  else echo "no kernels were made, every step will be the plain one: $$(tail -n 1 $(VENV)/kernels.log)"; fi
 
-demo: setup
+setup: $(VENV)/.setup $(VENV)/.kernels
+
+demo: $(VENV)/.setup
 	$(BIN)/jaxopt-lectures compare digits --optimizers adam,adamw,sgd,momentum,nesterov,lion --twins
 
 test: $(VENV)/.test
@@ -71,11 +84,26 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.beyond
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.fused
+	$(BIN)/python -m benchmarks.gpu
 
 soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
 	KILLS=20 $(BIN)/python -m pytest -s tests/training/test_lost_process.py tests/training/test_processes.py
 	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py tests/conformance/test_sharded.py
+
+sanitize: $(VENV)/.test
+	$(BIN)/python -m tests.kernels.sanitized
+
+# Kernels for the wheel lie in build/, not where those of this machine are; hatch_build.py puts them in.
+build/kernels/.made: $(VENV)/.setup $(KERNELS)
+	@echo "compiling kernels for all processors like this one, some ten minutes ..."
+	@mkdir -p build/kernels && rm -f build/kernels/*
+	@if $(BIN)/jaxopt-lectures kernels --build --codecs $(CODECS) --everywhere --into build/kernels 2> build/kernels.log; \
+	  then touch $@; else echo "the wheel will have no kernels: $$(tail -n 1 build/kernels.log)"; fi
+
+wheel: build/kernels/.made
+	$(BIN)/python -m hatchling build -t wheel
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
@@ -89,4 +117,4 @@ lock:
 	  -o requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) results docs/_build docs/gallery docs/reference
+	rm -rf $(VENV) $(BUILT) build dist results docs/_build docs/gallery docs/reference

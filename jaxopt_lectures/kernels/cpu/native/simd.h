@@ -343,12 +343,23 @@ INLINE U Load_u4(const void* p, int64_t at, int64_t m) {
   uint8_t bytes[8] = {};
   std::memcpy(bytes, static_cast<const uint8_t*>(p) + at / 2, m >= kLanes ? 8 : size_t((m + 1) / 2));
   U8 x;
+#if defined(__x86_64__)
+  const __m128i both = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)), low = _mm_set1_epi8(15);
+  x = (U8)_mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi16(both, 4), low), _mm_and_si128(both, low));
+#else
   for (int pair = 0; pair < 8; ++pair) x[2 * pair] = bytes[pair] >> 4, x[2 * pair + 1] = bytes[pair] & 15;
+#endif
   return Widened(x);
 }
 INLINE void Store_u4(void* p, int64_t at, int64_t m, U x) {
   const U8 codes = __builtin_convertvector(Within(m, x, Splat(uint32_t(0))), U8);
   uint8_t bytes[8];
+#if defined(__x86_64__)
+  const __m128i even = _mm_and_si128((__m128i)codes, _mm_set1_epi16(15)), odd = _mm_srli_epi16((__m128i)codes, 8);
+  const __m128i both = _mm_or_si128(_mm_slli_epi16(even, 4), odd);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(both, both));
+#else
   for (int pair = 0; pair < 8; ++pair) bytes[pair] = uint8_t(codes[2 * pair] << 4 | codes[2 * pair + 1]);
+#endif
   std::memcpy(static_cast<uint8_t*>(p) + at / 2, bytes, m >= kLanes ? 8 : size_t((m + 1) / 2));
 }
