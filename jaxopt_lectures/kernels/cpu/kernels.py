@@ -22,7 +22,7 @@ LONGEST = 4096
 """Elements of a block (`kLongest` of simd.h)."""
 PLAIN_TILE = 4096
 """Elements of a tile where there are no blocks."""
-TOGETHER = 32
+TOGETHER = 24
 """Leaves in one call: compilation time grows with the square of a call's operands."""
 SIZES = 48, 80
 """Two sizes of a tile: a formula that depends on the size gives two programs."""

@@ -10,10 +10,13 @@ import numpy as np
 
 from jaxopt_lectures.core.reductions import one_by_one
 from jaxopt_lectures.kernels.cpu import library
-from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, SIZES, TOGETHER, Prepared, numbers_of
+from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, SIZES, Prepared, numbers_of
 from jaxopt_lectures.kernels.cpu.source import kernel
 from jaxopt_lectures.kernels.cpu.translate import translated
 from jaxopt_lectures.kernels.cpu.values import Unsupported
+
+_TOGETHER = 256
+"""Arrays in one call."""
 
 
 def parts(
@@ -64,8 +67,8 @@ def _differentiable(function: Any, made: Prepared, target: str) -> Callable[...,
     def run(arrays: Sequence[jax.Array], operands: Any) -> jax.Array:
         numbers = numbers_of(made, operands)
         found = []
-        for start in range(0, len(arrays), 4 * TOGETHER):
-            group = arrays[start : start + 4 * TOGETHER]
+        for start in range(0, len(arrays), _TOGETHER):
+            group = arrays[start : start + _TOGETHER]
             shapes = np.asarray([(1, a.size, PLAIN_TILE, 0) for a in group], np.int64).reshape(-1)
             result = jax.ShapeDtypeStruct((sum(map(_tiles, group)),), jnp.float32)
             call = jax.ffi.ffi_call(target, [result])
