@@ -95,5 +95,8 @@ def _reduced(eqn: JaxprEqn, x: Any, inside: Any) -> Any:
     reduce, neutral = _REDUCTIONS[eqn.primitive.name]
     truth = x.dtype == jnp.bool_
     x = x.astype(jnp.int32) if truth else x
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        limits = jnp.iinfo(x.dtype)
+        neutral = min(max(neutral, limits.min), limits.max)
     found = reduce(jnp.where(inside, x, jnp.asarray(neutral, x.dtype)), axis=eqn.params["axes"])
     return found != 0 if truth else found
