@@ -32,6 +32,7 @@ ORDER = (
     "clipping",
     "wrappers",
     "scaling",
+    "kernels",
     "explanation",
     "storage",
     "solvers",

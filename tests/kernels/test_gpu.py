@@ -20,7 +20,7 @@ import jaxopt_lectures as jol
 from jaxopt_lectures.core.rule import from_rule
 from jaxopt_lectures.core.slots import Signed
 from jaxopt_lectures.kernels.body import Leaf, Scalars, kind_of
-from jaxopt_lectures.kernels.gpu.pallas import Unfit, each, taken, unfit
+from jaxopt_lectures.kernels.gpu.pallas import NoKernel, each, taken, unfit
 from jaxopt_lectures.storage import packing
 from jaxopt_lectures.storage.codes import Encoded
 from tests.conformance.cases import CARDS, build, every_card, gradients
@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_said():
         tx = jol.store(build(card), codec, min_size=1, block=block)
         kind, leaf, said = reason(tx, shape)
         assert words in said
-        with pytest.raises(Unfit, match=words):
+        with pytest.raises(NoKernel, match=words):
             jax.eval_shape(functools.partial(taken, kind), leaf, Scalars((), None, None))
     assert reason(jol.store(build(card), "int8"), (2**16, 2**16))[2].startswith("its 4294967296 elements")
     mixed = jol.store(build(card), {"mu": "int8", "nu": "int4"}, min_size=1)

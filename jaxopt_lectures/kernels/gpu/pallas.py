@@ -22,7 +22,7 @@ from jaxopt_lectures.storage.blocks import Blocks
 from jaxopt_lectures.storage.codes import Encoded
 
 
-class Unfit(ValueError):
+class NoKernel(ValueError):
     """An array that no kernel takes, and why."""
 
 
@@ -43,11 +43,11 @@ def taken(kind: Kind, leaf: Leaf, scalars: Scalars, *, interpret: bool = False) 
       interpret: without Triton, for tests on CPU.
 
     Raises:
-      Unfit: the array, or its slots, are such as the kernel does not know.
+      NoKernel: the array, or its slots, are such as the kernel does not know.
     """
     rows = rows_of(kind, leaf)
     if isinstance(rows, str):
-        raise Unfit(rows)
+        raise NoKernel(rows)
     if rows.size == 0:
         return leaf.p, leaf.slots
     vectors, bound = _numbers(scalars)
@@ -76,7 +76,7 @@ def taken(kind: Kind, leaf: Leaf, scalars: Scalars, *, interpret: bool = False) 
     new = pl.pallas_call(
         body,
         out,
-        grid=(-(-rows.count // rows.tile[0]),),
+        grid=(-(-rows.total // rows.tile[0]),),
         input_output_aliases={len(given) - len(out) + place: place for place in range(len(out))},
         interpret=interpret,
         compiler_params=triton.CompilerParams(num_warps=min(16, max(4, math.prod(rows.tile) // 256)), num_stages=1),
@@ -112,7 +112,7 @@ class Tile:
         self.place, self.inside = self.start + self.lane, self.lane < self.long
         self.half = jax.lax.broadcasted_iota(jnp.int32, (many, self.width // 2), 1)  # bytes of two indices
         self.halves = (self.start >> 1) + self.half, self.half < (self.long + 1) >> 1
-        self.blocks = self.row, self.row < rows.count
+        self.blocks = self.row, self.row < rows.total
         self.index, self.interpret = self.place.astype(jnp.uint32), interpret
 
     def read(self, ref: Any) -> Any:
@@ -159,7 +159,7 @@ class Tile:
 def _numbers(scalars: Scalars) -> tuple[list[jax.Array], Callable[[Sequence[Any]], Scalars]]:
     """A vector for each dtype, and what makes the scalars of all their elements; words become lists."""
     if any(jnp.ndim(x) for x in jax.tree.leaves(scalars.commons)):
-        raise Unfit("what its rule is given for all elements are not single numbers")
+        raise NoKernel("what its rule is given for all elements are not single numbers")
     leaves, treedef = jax.tree.flatten(scalars)
     leaves = [jnp.asarray(x) for x in leaves]
     dtypes = list(dict.fromkeys(x.dtype for x in leaves if x.size))

@@ -31,7 +31,7 @@ class Rows:
         return -(-self.group // self.row)
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Rows of the array."""
         return self.size // self.group * self.of_group
 
@@ -39,7 +39,7 @@ class Rows:
     def tile(self) -> tuple[int, int]:
         """Rows of a program, and lanes of a row: at least the two that share a byte."""
         width = max(2, pl.next_power_of_2(self.row))
-        return min(max(1, _TILE // width), pl.next_power_of_2(self.count)), width
+        return min(max(1, _TILE // width), pl.next_power_of_2(self.total)), width
 
     def found(self, row: Any) -> tuple[Any, Any]:
         """Where a row begins, and how many elements it has; none if there is no such row."""
@@ -47,7 +47,7 @@ class Rows:
             start = row * self.row
             return start, self.size - start if self.row == self.tile[1] else jnp.minimum(self.size - start, self.row)
         group, place = jax.lax.div(row, self.of_group), jax.lax.rem(row, self.of_group) * self.row
-        return group * self.group + place, jnp.where(row < self.count, jnp.minimum(self.group - place, self.row), 0)
+        return group * self.group + place, jnp.where(row < self.total, jnp.minimum(self.group - place, self.row), 0)
 
 
 def rows_of(kind: Kind, leaf: Leaf) -> Rows | str:
@@ -83,4 +83,4 @@ def _torn(halved: int | None, shape: tuple[int, ...], rows: Rows) -> str | None:
         return None
     if math.prod(shape[halved + 1 :]) > 1 or (shape[halved] % 2 and shape[halved] < rows.size):
         return f"two indices that share a byte are not neighbours in memory, along axis {halved} of {shape}"
-    return f"a byte has indices of two blocks of {rows.row} elements" if rows.row % 2 and rows.count > 1 else None
+    return f"a byte has indices of two blocks of {rows.row} elements" if rows.row % 2 and rows.total > 1 else None
