@@ -32,7 +32,7 @@ plt.style.use("jaxopt_lectures.diagnostics.lectures")
 
 figure, axis = plt.subplots(figsize=(7.2, 2.2))
 for row, name in enumerate(("int4", "fp8", "int8")):
-    levels = np.asarray(CODECS[name].nonnegative.levels)
+    levels = np.asarray(CODECS[name].nonnegative.levels.magnitudes)
     axis.plot(levels[levels > 0], np.full((levels > 0).sum(), row), "|", markersize=16, color=f"C{row}")
 axis.set(xscale="log", yticks=range(3), yticklabels=["int4", "fp8", "int8"], ylim=(-0.6, 2.6))
 axis.set_xlabel("level, over the largest of the block")

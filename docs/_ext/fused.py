@@ -1,11 +1,10 @@
 """What one pass over memory takes, as tables of the page "One pass", of its committed measurements."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stored import FOLDER, rewritten, table, told
+from stored import entry, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "fused.json"
 
@@ -53,17 +52,4 @@ def cards(rows: Mapping[str, Any]) -> str:
     return table(["time of the fused step, over the plain one", "f32", "int8"], lines)
 
 
-PAGES = (leaf, many, compilation, spare, cards)
-
-
-def write(app: Any) -> None:
-    """The tables, to be included."""
-    record = json.loads(RESULTS.read_text())
-    texts = {f"fused_{make.__name__}.md": make(record["rows"]) for make in PAGES}
-    rewritten(Path(app.srcdir) / FOLDER, {**texts, "fused_told.md": told(record)})
-
-
-def setup(app: Any) -> dict[str, Any]:
-    """Sphinx's entry."""
-    app.connect("builder-inited", write)
-    return {"parallel_read_safe": True}
+setup = entry(RESULTS, (leaf, many, compilation, spare, cards), "fused_", "fused_told.md")

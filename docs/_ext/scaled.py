@@ -1,11 +1,10 @@
 """What more than one device holds and sends, as tables of the page "Past one device", of its committed measurements."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stored import FOLDER, rewritten, table, told
+from stored import entry, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "scaling.json"
 
@@ -102,17 +101,4 @@ def projection(rows: Mapping[str, Any]) -> str:
     return table(["devices", "", "state in", "parameters, GB", "gradients, GB", "state, GB", "sent a step, GB"], lines)
 
 
-PAGES = (traffic, matrices, cut_state, networks, estimates, plans, projection)
-
-
-def write(app: Any) -> None:
-    """The tables, to be included."""
-    record = json.loads(RESULTS.read_text())
-    texts = {f"{make.__name__}.md": make(record["rows"]) for make in PAGES}
-    rewritten(Path(app.srcdir) / FOLDER, {**texts, "scaled_told.md": told(record)})
-
-
-def setup(app: Any) -> dict[str, Any]:
-    """Sphinx's entry."""
-    app.connect("builder-inited", write)
-    return {"parallel_read_safe": True}
+setup = entry(RESULTS, (traffic, matrices, cut_state, networks, estimates, plans, projection), "", "scaled_told.md")

@@ -1,7 +1,7 @@
 """What state in few bytes takes and costs, as tables of the page "Memory", made of its committed measurements."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +100,28 @@ def rewritten(folder: Path, texts: Mapping[str, str]) -> None:
             path.write_text(text)
 
 
-def write(app: Any) -> None:
-    """The tables, to be included."""
-    record = json.loads(RESULTS.read_text())
-    texts = {f"{make.__name__}.md": make(record["rows"]) for make in (sizes, failures, losses, cost, weights)}
-    rewritten(Path(app.srcdir) / FOLDER, {**texts, "told.md": told(record)})
+def entry(
+    results: Path, pages: Sequence[Callable[[Mapping[str, Any]], str]], prefix: str, about: str
+) -> Callable[[Any], dict[str, Any]]:
+    """Sphinx's entry of a page whose tables are made of committed measurements, to be included.
+
+    Args:
+      results: the measurements.
+      pages: for each table what makes it of them; its name is the file's.
+      prefix: how the names of the files begin.
+      about: the file that says where they were taken.
+    """
+
+    def write(app: Any) -> None:
+        record = json.loads(results.read_text())
+        texts = {f"{prefix}{make.__name__}.md": make(record["rows"]) for make in pages}
+        rewritten(Path(app.srcdir) / FOLDER, {**texts, about: told(record)})
+
+    def setup(app: Any) -> dict[str, Any]:
+        app.connect("builder-inited", write)
+        return {"parallel_read_safe": True}
+
+    return setup
 
 
-def setup(app: Any) -> dict[str, Any]:
-    """Sphinx's entry."""
-    app.connect("builder-inited", write)
-    return {"parallel_read_safe": True}
+setup = entry(RESULTS, (sizes, failures, losses, cost, weights), "", "told.md")

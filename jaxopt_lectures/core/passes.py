@@ -46,13 +46,16 @@ class Passes(NamedTuple):
 def passes_of_chain(parts: Sequence[Any]) -> Callable[..., Passes] | None:
     """The `passes` of a chain: its last parts in one, as far as they have any; those before take their step plainly.
 
-    A part that looks at all gradients at once must see them, so it is the first of the last. One that rounds the sum
-    with the parameter is the end. None if the last part has no passes.
+    A part that looks at more than single elements of the gradients must see them, so it is the first of the last. Only
+    rules are followed by others: what is around one, as to round sums at random, is the end. None if the last part has
+    no passes.
     """
     first = len(parts)
     while first and getattr(parts[first - 1], "passes", None) is not None:
+        if first < len(parts) and not _of_rules(parts[first - 1]):
+            break
         first -= 1
-        if parts[first].couples == "tree":
+        if parts[first].couples != "element":
             break
     if first == len(parts):
         return None
@@ -64,8 +67,6 @@ def passes_of_chain(parts: Sequence[Any]) -> Callable[..., Passes] | None:
         for place, part in enumerate(before):
             updates, states[place] = part.update(updates, states[place], params, **extra)
         for place in range(first, len(parts)):
-            if found and found[-1].rounding is not None:
-                raise ValueError("what rounds at random goes last in a chain")
             found.append(parts[place].passes(updates, states[place], params, **extra))
             updates = jax.tree.map(lambda g: jax.ShapeDtypeStruct(g.shape, g.dtype), updates)
 
@@ -77,3 +78,9 @@ def passes_of_chain(parts: Sequence[Any]) -> Callable[..., Passes] | None:
         return Passes([part for each in found for part in each.parts], after, found[-1].rounding)
 
     return passes
+
+
+def _of_rules(part: Any) -> bool:
+    return getattr(part, "rule", None) is not None or (
+        getattr(part, "title", "") == "chain" and all(map(_of_rules, part.parts))
+    )

@@ -33,6 +33,10 @@ class PartKind:
     codes: tuple[tuple[str, Code | None], ...]
     reads: Literal["parameter", "zero", None]
 
+    def read(self, p: Any) -> Any:
+        """What the rule is given for the parameter `p`."""
+        return {"parameter": p, "zero": jnp.zeros((), p.dtype), None: None}[self.reads]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -103,8 +107,7 @@ def advanced(kind: Kind, leaf: Leaf, scalars: Scalars, index: Any, blocks: Block
         for at, (name, code) in enumerate(part.codes):
             kept = leaf.slots[place + at]
             old[name] = kept if code is None else decode(code, kept[0], kept[1], blocks)
-        read = {"parameter": leaf.p, "zero": jnp.zeros((), leaf.p.dtype), None: None}[part.reads]
-        update, new = step(part.formula, Own(update, old, read, None), common)
+        update, new = step(part.formula, Own(update, old, part.read(leaf.p), None), common)
         for at, (name, code) in enumerate(part.codes):
             word = word_of(scalars.words, at, place)
             fresh.append(new[name] if code is None else encode(code, new[name], blocks, Place(index, word)))

@@ -1,5 +1,6 @@
 """`fuse`: an optimizer's step in one pass over memory."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,14 +35,14 @@ def fuse(
     """A step in one pass over memory, for a chain of elementwise rules, stored in any codec.
 
         tx = jol.fuse(jol.chain(jol.clip_by_global_norm(1.0), jol.store(jol.adamw(1e-3), "int8")))
-        step = jax.jit(tx.step, donate_argnums=(1, 2))
-        params, state = step(gradients, state, params)
+        step = jax.jit(lambda params, state, gradients: tx.step(gradients, state, params), donate_argnums=(0, 1))
+        params, state = step(params, state, gradients)
 
     A step reads each parameter, gradient and slot once, and writes parameter and slots once, in place where they are
-    donated: AdamW moves 28 bytes a parameter. What needs all gradients first, norms, is computed before. Kernels follow
-    from the rule: on CPU its jaxpr is translated to C++, on GPU a Pallas kernel calls it. The numbers are those of
-    `update` and `apply_updates` but for the last bit. `init` and `update` are those of `tx`, and so is the state, which
-    goes from one to the other. Derivatives and `vmap` take the plain step.
+    donated in the order in which they come back: AdamW moves 28 bytes a parameter. What needs all gradients first,
+    norms, is computed before. Kernels follow from the rule: on CPU its jaxpr is translated to C++, on GPU a Pallas
+    kernel calls it. The numbers are those of `update` and `apply_updates` but for the last bit. `init` and `update` are
+    those of `tx`, and so is the state, which goes from one to the other. Derivatives and `vmap` take the plain step.
 
     Where there is no kernel (another device, no compiler, a rule that looks at more than one element) the plain step is
     taken, with one warning; `jol.explain` says for each parameter which it is, and why.
@@ -61,7 +62,9 @@ def fuse(
     inner = wrapped(tx, "fuse's argument")
 
     def step(gradients: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
-        found, kernels = looked_up(gradients, state, params, extra)
+        # who is not told why looks for nothing where there is nothing, as after an installation without kernels
+        none = quiet and not compile and jax.default_backend() == "cpu" and library.are_none()
+        found, kernels = ("", [""]) if none else looked_up(gradients, state, params, extra)
         if not isinstance(found, str) and not all(isinstance(kernel, str) for kernel in kernels):
             return found.taken(kernels)
         _tell(kernels, quiet)
@@ -117,6 +120,7 @@ def _kernels(
         reason = "there are no parameters"
     if reason is not None:
         return reason, [reason] * len(leaves)
+    lookup = functools.cache(lookup)  # leaves share kernels
     with reductions_of(gradients, lookup, sharded):
         passes = tx.passes(gradients, state, params, **extra)
     found = leaves_of(passes, params)

@@ -16,6 +16,7 @@ from jaxopt_lectures.core.step import step
 from jaxopt_lectures.kernels import cpu, gpu
 from jaxopt_lectures.kernels.body import Kind, Leaf, kind_of
 from jaxopt_lectures.kernels.cpu import library
+from jaxopt_lectures.kernels.derived import derived
 from jaxopt_lectures.storage.codes import Encoded, everywhere
 from jaxopt_lectures.storage.rounding import bits, summed
 
@@ -84,7 +85,8 @@ class Leaves:
         out: list[Any] = [None] * len(self.leaves)
         for (plain, kind), places in groups.items():
             slow = functools.partial(_plainly, kind, self.keepings)
-            run = slow if plain else _with_rules(kernels[places[0]], slow)
+            kernel: Any = kernels[places[0]]
+            run = slow if plain else derived(kernel, slow)
             found = run([self.leaves[place] for place in places], self.commons[places[0]], words[jnp.asarray(places)])
             for place, result in zip(places, found, strict=True):
                 out[place] = result
@@ -130,35 +132,14 @@ def _plainly(kind: Kind, keepings: Any, leaves: Sequence[Leaf], commons: Any, wo
         update, fresh, place = leaf.g, [], 0
         for part, keeping, common in zip(kind.parts, keepings, commons, strict=True):
             names, start, place = [name for name, _ in part.codes], place, place + len(part.codes)
-            read = {"parameter": leaf.p, "zero": jnp.zeros((), leaf.p.dtype), None: None}[part.reads]
-            row = Row(
-                part.formula, Own(update, dict(zip(names, leaf.slots[start:place], strict=True)), read, None), common
-            )
+            old = dict(zip(names, leaf.slots[start:place], strict=True))
+            row = Row(part.formula, Own(update, old, part.read(leaf.p), None), common)
             update, new = keeping.one(step, row, words[start:place]) if keeping else step(*row)
             fresh += [new[name] for name in names]
         random = bits(words[-1], everywhere(leaf.p.shape)) if kind.at_random else None
         return summed(leaf.p, update, random), tuple(fresh)
 
     return [one(leaf, words[place]) for place, leaf in enumerate(leaves)]
-
-
-def _with_rules(kernel: Any, plainly: Taken) -> Taken:
-    """The kernel; derivatives and `vmap` are those of the plain step."""
-    batched = jax.custom_batching.custom_vmap(kernel)
-
-    @batched.def_vmap
-    def _(size: int, given: Any, *operands: Any) -> Any:
-        axes = jax.tree.map(lambda along: 0 if along else None, tuple(given))
-        found = jax.vmap(plainly, in_axes=axes, axis_size=size)(*operands)
-        return found, jax.tree.map(lambda x: True, found)
-
-    made = jax.custom_jvp(batched)
-
-    @made.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        return jax.jvp(plainly, primals, tangents)
-
-    return made
 
 
 def _unfit(leaf: Leaf, commons: Any) -> str | None:

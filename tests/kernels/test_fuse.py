@@ -164,6 +164,22 @@ def test_parts_before_the_first_rule_that_can_be_fused_are_taken_plainly():
     close(jax.jit(fused(tx).step)(grads, state, PARAMS), jax.jit(functools.partial(plain, tx))(grads, state, PARAMS))
 
 
+@pytest.mark.parametrize(
+    "tx",
+    [
+        jol.chain(jol.clip(0.5), jol.chain(jol.clip_by_block_rms(1.0), jol.adamw(0.1))),
+        jol.chain(jol.round_stochastic(jol.adamw(0.1)), jol.clip(0.05)),
+    ],
+    ids=["an inner chain that sees whole arrays", "rounded before the end"],
+)
+def test_chains_of_all_kinds(tx):
+    """A part that must see gradients, and one that is around a rule, are not behind or before others in one pass."""
+    (grads,) = gradients(PARAMS, 1)
+    state = tx.init(PARAMS)
+    assert "one pass on cpu" in str(jol.explain(fused(tx), PARAMS))
+    close(jax.jit(fused(tx).step)(grads, state, PARAMS), jax.jit(functools.partial(plain, tx))(grads, state, PARAMS))
+
+
 def test_leaves_of_all_kinds_side_by_side():
     params = {
         "wide": jnp.ones((8, 64)),

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ PLAIN_TILE = 4096
 """Elements of a tile where there are no blocks."""
 TOGETHER = 24
 """Leaves in one call: compilation time grows with the square of a call's operands."""
-SIZES = 48, 80
+_SIZES = 48, 80
 """Two sizes of a tile: a formula that depends on the size gives two programs."""
 
 
@@ -51,18 +51,24 @@ def prepared(kind: Kind, commons: Any) -> Prepared | str:
       kind: the rules and codes.
       commons: tree definition, and shape and dtype of each leaf, of what the steps of all leaves share.
     """
-    try:
-        first, second = (_translated(kind, commons, size) for size in SIZES)
-    except Unsupported as error:
-        return f"no kernel has {error}"
-    if first.kernel.name != second.kernel.name:
-        return "its step depends on the size of the array"
+    found = of_any_size(functools.partial(_translated, kind, commons))
+    if isinstance(found, str):
+        return found
     if any(kind.codes):
         slots = tuple(slot if code is None else "float32" for slot, code in zip(kind.slots, kind.codes, strict=True))
         parts = tuple(replace(part, codes=tuple((name, None) for name, _ in part.codes)) for part in kind.parts)
         alone = prepared(replace(kind, parts=parts, slots=slots), commons)
-        return alone if isinstance(alone, str) else first
-    return first if first.program.loops == 1 else "its step looks at more than one element at a time"
+        return alone if isinstance(alone, str) else found
+    return found if found.program.loops == 1 else "its step looks at more than one element at a time"
+
+
+def of_any_size(make: Callable[[int], Prepared]) -> Prepared | str:
+    """What `make` gives of tiles of every size; or what cannot be translated."""
+    try:
+        first, second = map(make, _SIZES)
+    except Unsupported as error:
+        return f"no kernel has {error}"
+    return first if first.kernel.name == second.kernel.name else "its step depends on the size of the array"
 
 
 def _translated(kind: Kind, commons: Any, size: int) -> Prepared:

@@ -78,6 +78,11 @@ def built() -> tuple[Library | str, ...]:
     return tuple(loaded(path) for path in sorted(BUILT.glob("*.so")))
 
 
+def are_none() -> bool:
+    """Whether no kernels came with the package, and none are in the cache."""
+    return not built() and not any(cache().glob("*.so"))
+
+
 _made: dict[str, Library | str] = {}
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxopt_lectures.core.reductions import one_by_one
 from jaxopt_lectures.kernels.cpu import library
-from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, SIZES, Prepared, numbers_of
+from jaxopt_lectures.kernels.cpu.kernels import PLAIN_TILE, Prepared, numbers_of, of_any_size
 from jaxopt_lectures.kernels.cpu.source import kernel
 from jaxopt_lectures.kernels.cpu.translate import translated
-from jaxopt_lectures.kernels.cpu.values import Unsupported
+from jaxopt_lectures.kernels.derived import derived
 
 _TOGETHER = 256
 """Arrays in one call."""
@@ -47,11 +47,7 @@ def prepared(function: Callable[..., jax.Array], dtype: str, operands: tuple[str
         where = "static_cast<float*>(leaf.out[0])[leaf.before + tile]"
         return Prepared(kernel(program, [f"{dtype} leaf.in[0]"], [], [where]), program, words=False)
 
-    try:
-        first, second = map(one, SIZES)
-    except Unsupported as error:
-        return str(error)
-    return first if first.kernel.name == second.kernel.name else "it depends on the size of the array"
+    return of_any_size(one)
 
 
 @functools.cache
@@ -63,7 +59,6 @@ def _differentiable(function: Any, made: Prepared, target: str) -> Callable[...,
         starts = np.cumsum([0, *sizes[:-1]])
         return jnp.zeros(sum(sizes), whole.dtype).at[starts].set(whole)
 
-    @jax.custom_batching.custom_vmap
     def run(arrays: Sequence[jax.Array], operands: Any) -> jax.Array:
         numbers = numbers_of(made, operands)
         found = []
@@ -75,14 +70,7 @@ def _differentiable(function: Any, made: Prepared, target: str) -> Callable[...,
             found += call(numbers, jnp.zeros((1, 1), jnp.uint32), *group, kernel=made.kernel.name, shapes=shapes)
         return jnp.concatenate(found)
 
-    @run.def_vmap
-    def _(size: int, given: Any, *operands: Any) -> Any:
-        axes = jax.tree.map(lambda along: 0 if along else None, tuple(given))
-        return jax.vmap(plainly, in_axes=axes, axis_size=size)(*operands), True
-
-    derived = jax.custom_jvp(run)
-    derived.defjvp(lambda primals, tangents: jax.jvp(plainly, primals, tangents))
-    return derived
+    return derived(run, plainly)
 
 
 def _tiles(a: jax.Array) -> int:

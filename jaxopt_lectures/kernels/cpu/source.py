@@ -37,7 +37,6 @@ class _Writer:
     """Writes each value once, in the loop where it is first needed."""
 
     loops: dict[Value, int]
-    buffered: set[Value]
     lasts: int
     names: dict[Value, str] = field(default_factory=dict)
     tables: dict[tuple[Any, ...], str] = field(default_factory=dict)
@@ -80,16 +79,14 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     order = ordered(program.outputs)
     loops, buffered = placed(order, program.outputs)
     last = max([x.phase for x in order] + [0])
-    writer = _Writer(loops, buffered, max([x.phase for x in order if x.vector] + [0]))
+    writer = _Writer(loops, max([x.phase for x in order if x.vector] + [0]))
     lines = writer.lines
     for place, x in enumerate(program.uniforms):
         kind = type_of(x.dtype)
         lines.append(f"  const {kind} u{x.params} = From<{kind}>(leaf.uniforms[{place}]);")
-    pointers = sorted({where.rsplit(" ", 1)[-1] for where in [*tiles, *outputs] if "leaf." in where})
-    for where in pointers:
+    for where in sorted({where.split(" ", 1)[1] for where in [*tiles, *outputs] if _is_tile(where)}):
         constant = "const void* const" if "leaf.in" in where else "void* const"
-        if re.fullmatch(r"leaf\.(in|out)\[\d+\]", where):
-            lines.append(f"  {constant} {_pointer(where)} = {where};")
+        lines.append(f"  {constant} {_pointer(where)} = {where};")
     slots = {x: f"b{place}" for place, x in enumerate(x for x in order if x in buffered)}
     for x, name in slots.items():
         lines.append(f"  alignas(64) {type_of(x.dtype)} {name}[kLongest];")
@@ -105,7 +102,7 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
         _numbers(writer, order, phase)
         _loop(writer, program, order, phase, tiles, outputs, slots)
     for value, where in zip(program.outputs, outputs, strict=True):
-        if not where.startswith(("u4", *_STORES)):
+        if not _is_tile(where):
             lines.append(f"    {where} = {writer.operand(value, False)};")
     lines.append("  }")
     tables = [
@@ -116,9 +113,6 @@ def kernel(program: Program, tiles: Sequence[str], numbers: Sequence[str], outpu
     text = "\n".join([*tables, head, *lines, "}"])
     name = "jol_" + hashlib.sha256((text + _around()).encode()).hexdigest()[:24]
     return Kernel(name, text.replace("NAME", name))
-
-
-_STORES = ("float32", "bfloat16", "uint8", "uint16")
 
 
 def _numbers(writer: _Writer, order: Sequence[Value], phase: int) -> None:
@@ -145,9 +139,7 @@ def _loop(
     here = [x for x in order if x.vector and writer.loops.get(x) == phase]
     ends = [x for x in order if x.op in _REDUCTIONS and x.phase == phase + 1]
     stores = [
-        (x, where)
-        for x, where in zip(program.outputs, outputs, strict=True)
-        if where.startswith(("u4", *_STORES)) and x.phase == phase
+        (x, where) for x, where in zip(program.outputs, outputs, strict=True) if _is_tile(where) and x.phase == phase
     ]
     if not (ends or stores):
         return
@@ -216,6 +208,11 @@ def _load(where: str) -> str:
         return "Splat(uint32_t(at)) + Lanes()"
     kind, pointer = where.split(" ", 1)
     return f"Load_{kind}({_pointer(pointer)}, at, m)"
+
+
+def _is_tile(where: str) -> bool:
+    """Whether it says how a tile is kept, and not where a number is."""
+    return where.split(" ", 1)[0] in _KEPT
 
 
 def _pointer(where: str) -> str:
