@@ -83,10 +83,10 @@ class Leaves:
             groups.setdefault((isinstance(kernel, str), kind), []).append(place)
         words = self.words()
         out: list[Any] = [None] * len(self.leaves)
-        for (plain, kind), places in groups.items():
+        for (_, kind), places in groups.items():
             slow = functools.partial(_plainly, kind, self.keepings)
-            kernel: Any = kernels[places[0]]
-            run = slow if plain else derived(kernel, slow)
+            first = kernels[places[0]]
+            run = slow if isinstance(first, str) else derived(first, slow)
             found = run([self.leaves[place] for place in places], self.commons[places[0]], words[jnp.asarray(places)])
             for place, result in zip(places, found, strict=True):
                 out[place] = result
