@@ -10,6 +10,8 @@ TORCH := torch==2.13.0
 KERNELS := $(wildcard $(foreach part,cli/kernels.py registry.py optimizers/*.py core/*.py storage/*.py wrappers/*.py \
   kernels/*.py kernels/cpu/*.py kernels/cpu/native/*,jaxopt_lectures/$(part)))
 CODECS := f32,bf16,fp8,int8,int4
+# Tests whose programs XLA compiles as it does for users; it takes less care of all others (tests/conftest.py).
+AS_USERS := tests/kernels tests/test_examples.py
 BUILT := jaxopt_lectures/kernels/cpu/built
 
 .PHONY: help setup demo test docs bench soak sanitize wheel lock format clean
@@ -69,7 +71,8 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(AS_USERS:%=--ignore=%)
+	XLA_FLAGS= $(BIN)/python -m pytest -n 2 --dist worksteal $(AS_USERS)
 
 # Warnings are errors; all of them are shown first.
 docs: $(VENV)/.docs

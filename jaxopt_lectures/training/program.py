@@ -128,12 +128,12 @@ def make_step(
                 updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
             params = apply_updates(state.params, updates)
         new = TrainState(params, opt_state, rest, state.step + 1, state.skipped, state.scale)
-        if placement is not None:  # as it came, or the next step would be another program
-            params, others = placement.kept(params, (rest, *new[3:]))
-            new = TrainState(params, opt_state, *others)
         if guard:
             finite = jnp.isfinite(value) & all_finite(gradients) & is_fine(new)
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, skipped(state))
+        if placement is not None:  # as it came, or the next step would be another program
+            params, others = placement.kept(new.params, (new.rest, *new[3:]))
+            new = TrainState(params, new.opt_state, *others)
         return new, value.astype(jnp.float32)
 
     return step

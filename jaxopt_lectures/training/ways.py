@@ -67,23 +67,45 @@ def make_epoch(step: Step, way: Way = "loop") -> Epoch:
         return _Carry(state, beside(losses, chunk.rows), beside(index, chunk.rows))
 
     if way == "loop":
-        compiled = jax.jit(many, donate_argnums=0)
+        compiled = _laid_as_it_came(many)
 
         def loop(state: TrainState, chunk: Chunk) -> tuple[TrainState, jax.Array]:
-            return compiled(begin(state, chunk), chunk.examples, chunk.rows, np.int32(chunk.steps))[:2]
+            carry = begin(state, chunk)
+            return compiled(carry)(carry, chunk.examples, chunk.rows, np.int32(chunk.steps))[:2]
 
         return loop
     if way == "single":
-        program = jax.jit(one, donate_argnums=0)
+        compiled = _laid_as_it_came(one)
 
         def single(state: TrainState, chunk: Chunk) -> tuple[TrainState, jax.Array]:
             carry = begin(state, chunk)
+            program = compiled(carry)
             for _ in range(chunk.steps):
                 carry = program(carry, chunk.examples, chunk.rows)
             return carry[:2]
 
         return single
     raise ValueError(f"way must be 'loop' or 'single', got {way!r}")
+
+
+def _laid_as_it_came(steps: Callable[..., _Carry]) -> Callable[[_Carry], Callable[..., _Carry]]:
+    """For a carry the program of these steps, which gives each array back on the devices where it came from.
+
+    On a mesh XLA lays what goes around a loop as it likes: the next chunk would be another program, with other
+    roundings.
+    """
+    programs: dict[Any, Callable[..., _Carry]] = {}
+
+    def compiled(carry: _Carry) -> Callable[..., _Carry]:
+        places, treedef = jax.tree.flatten(jax.tree.map(lambda x: getattr(x, "sharding", None), carry))
+        key = treedef, tuple(places)
+        if key not in programs:
+            several = any(place is not None and len(place.device_set) > 1 for place in places)
+            layout = treedef.unflatten(places) if several else None
+            programs[key] = jax.jit(steps, donate_argnums=0, out_shardings=layout)
+        return programs[key]
+
+    return compiled
 
 
 @jax.jit

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import jaxopt_lectures as jol
+from jaxopt_lectures.kernels.cpu import kernels
 from jaxopt_lectures.kernels.fuse import sources
 from tests.conformance.cases import gradients, same_type
 
@@ -215,22 +216,27 @@ def test_float64_takes_the_plain_step(x64):
 
 
 def test_in_shard_map_each_device_takes_its_part():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    """A kernel that was first wanted on one mesh is there on another, on none, and under `vmap`."""
+    kernels.prepared.cache_clear()
     tx = fused(jol.adamw(0.1), sharded=None)
     p, (g,) = jnp.linspace(-1, 1, 64), gradients(jnp.ones(64), 1)
     state = tx.init(p)
+    wanted = jax.jit(functools.partial(plain, tx))(g, state, p)
     spec = jax.tree.map(lambda x: jax.P("data") if jnp.ndim(x) else jax.P(), state)
-    run = jax.jit(
-        jax.shard_map(
-            tx.step,
-            mesh=mesh,
-            in_specs=(jax.P("data"), spec, jax.P("data")),
-            out_specs=(jax.P("data"), spec),
-            check_vma=False,
+    for devices, kind in ((8, "Auto"), (4, "Auto"), (2, "Explicit")):
+        mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType[kind],))
+        given = (jax.P("data"), spec, jax.P("data"))
+        run = jax.jit(
+            jax.shard_map(tx.step, mesh=mesh, in_specs=given, out_specs=(jax.P("data"), spec), check_vma=False)
         )
-    )
-    assert "jaxopt_lectures" in run.lower(g, state, p).as_text()
-    close(run(g, state, p), jax.jit(functools.partial(plain, tx))(g, state, p))
+        layouts = jax.tree.map(functools.partial(jax.NamedSharding, mesh), given)
+        placed = jax.device_put((g, state, p), layouts)
+        with jax.sharding.set_mesh(mesh):
+            assert "jaxopt_lectures" in run.lower(*placed).as_text()
+            close(run(*placed), wanted)
+    one = jax.jit(jol.fuse(jol.adamw(0.1), sharded=False).step)
+    assert "jaxopt_lectures" in one.lower(g, state, p).as_text()
+    close(one(g, state, p), wanted)
 
 
 def test_arrays_on_many_devices_are_not_gathered():

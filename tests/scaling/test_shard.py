@@ -230,7 +230,8 @@ def test_modules_of_flax():
         if own is model:
             assert optimizer.opt_state.mu.kernel.get_value().sharding.spec == P("data", "model")
     assert model.kernel.get_value().sharding.spec == P(None, "model")
-    np.testing.assert_allclose(model.kernel.get_value(), alone.kernel.get_value(), rtol=1e-5)
+    # two steps of 0.1, each to 1e-5, may leave next to nothing of a weight
+    np.testing.assert_allclose(model.kernel.get_value(), alone.kernel.get_value(), rtol=1e-5, atol=2 * 0.1 * 1e-5)
 
 
 def test_some_of_the_parameters():

@@ -29,16 +29,17 @@ def test_whole(codec, shape):
     g, p, mu, nu = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(4))
     word = words(None, jnp.int32(3), (3,))
     chosen = CODECS[codec]
+    encode, advance = jax.jit(encoded, static_argnums=(0, 2)), jax.jit(stepped, static_argnums=(0, 1, 2, 3))
     slots = {
-        "mu": encoded(chosen.signed, mu, 16, word[0]),
-        "nu": encoded(chosen.nonnegative, nu * nu, 16, word[1]),
+        "mu": encode(chosen.signed, mu, 16, word[0]),
+        "nu": encode(chosen.nonnegative, nu * nu, 16, word[1]),
         "plain": nu,
     }
     row = Own(g, slots, p, None), ({"k": jnp.float32(0.5)}, jnp.float32(0.9), jnp.float32(2))
-    whole = stepped(step, None, 0, 1, *row, word)
+    whole = advance(step, None, 0, 1, *row, word)
     for elements in (32, 100):
         for devices in (1, 2):
-            update, new = stepped(step, None, elements, devices, *row, word)
+            update, new = advance(step, None, elements, devices, *row, word)
             # one program may contract a product and a sum where the other does not: a unit in the last place of what
             # is encoded and of scales, and hence another code for at most one number in a thousand
             np.testing.assert_allclose(update, whole[0], rtol=2e-6, atol=2e-6)

@@ -65,7 +65,7 @@ class _Translator:
         def read(atom: Any) -> Any:
             if not hasattr(atom, "val"):
                 return known[atom]
-            return Uniform(np.shape(atom.val), atom.aval.dtype, atom.val)
+            return Uniform(np.shape(atom.val), atom.aval.dtype, np.asarray(atom.val))
 
         for eqn in jaxpr.eqns:
             inputs = [read(atom) for atom in eqn.invars]
@@ -143,7 +143,8 @@ def translated(function: Callable[..., Any], tiles: Any, numbers: Any, uniforms:
     Raises:
       Unsupported: saying what.
     """
-    jaxpr = jax.make_jaxpr(function)(tiles, numbers, uniforms)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):  # the program is there for all meshes
+        jaxpr = jax.make_jaxpr(function)(tiles, numbers, uniforms)
     made = _Translator(size)
     inputs = [(x, True) for x in jax.tree.leaves(tiles)] + [(x, False) for x in jax.tree.leaves(numbers)]
     own = [made.made("input", x.dtype, vector, params=place) for place, (x, vector) in enumerate(inputs)]
