@@ -26,7 +26,8 @@ _QUICKLY = (
 )
 if "XLA_FLAGS" not in os.environ:
     quickly = {"XLA_FLAGS": " ".join(_QUICKLY)}
-    known = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=os.environ | quickly, check=False)
+    asked = [sys.executable, "-c", "import jax; jax.devices()"]
+    known = subprocess.run(asked, env=os.environ | quickly, capture_output=True, check=False)
     os.environ |= quickly if known.returncode == 0 else {}
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 

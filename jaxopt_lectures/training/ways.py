@@ -96,13 +96,16 @@ def _laid_as_it_came(steps: Callable[..., _Carry]) -> Callable[[_Carry], Callabl
     """
     programs: dict[Any, Callable[..., _Carry]] = {}
 
+    def place(x: Any) -> Any:
+        found = getattr(x, "sharding", None)
+        return found if found is not None and len(found.device_set) > 1 else None
+
     def compiled(carry: _Carry) -> Callable[..., _Carry]:
-        places, treedef = jax.tree.flatten(jax.tree.map(lambda x: getattr(x, "sharding", None), carry))
-        key = treedef, tuple(places)
+        places = jax.tree.map(place, carry)
+        leaves, treedef = jax.tree.flatten(places)
+        key = treedef, tuple(leaves)
         if key not in programs:
-            several = any(place is not None and len(place.device_set) > 1 for place in places)
-            layout = treedef.unflatten(places) if several else None
-            programs[key] = jax.jit(steps, donate_argnums=0, out_shardings=layout)
+            programs[key] = jax.jit(steps, donate_argnums=0, out_shardings=places)
         return programs[key]
 
     return compiled
