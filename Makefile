@@ -94,7 +94,7 @@ soak: $(VENV)/.test
 	KILLS=50 $(BIN)/python -m pytest -n 2 tests/training/test_kill.py tests/training/test_nonfinite.py
 	KILLS=20 $(BIN)/python -m pytest -s tests/training/test_lost_process.py tests/training/test_processes.py
 	STORAGE=all $(BIN)/python -m pytest -n 2 tests/conformance/test_storage.py tests/conformance/test_sharded.py
-	KERNELS=all $(BIN)/python -m pytest -n 2 tests/kernels/test_cards.py
+	XLA_FLAGS= KERNELS=all $(BIN)/python -m pytest -n 2 tests/kernels/test_cards.py
 
 sanitize: $(VENV)/.test
 	$(BIN)/python -m tests.kernels.sanitized

@@ -63,11 +63,11 @@ def fuse(
 
     def step(gradients: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
         # who is not told why looks for nothing where there is nothing, as after an installation without kernels
-        none = quiet and not compile and jax.default_backend() == "cpu" and library.are_none()
-        found, kernels = ("", [""]) if none else looked_up(gradients, state, params, extra)
-        if not isinstance(found, str) and not all(isinstance(kernel, str) for kernel in kernels):
-            return found.taken(kernels)
-        _tell(kernels, quiet)
+        if not (quiet and not compile and jax.default_backend() == "cpu" and library.are_none()):
+            found, kernels = looked_up(gradients, state, params, extra)
+            if not isinstance(found, str) and not all(isinstance(kernel, str) for kernel in kernels):
+                return found.taken(kernels)
+            _tell(kernels, quiet)
         updates, state = inner.update(gradients, state, params, **extra)
         return apply_updates(params, updates), state
 

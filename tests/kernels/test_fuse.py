@@ -216,7 +216,7 @@ def test_float64_takes_the_plain_step(x64):
 
 
 def test_in_shard_map_each_device_takes_its_part():
-    """A kernel that was first wanted on one mesh is there on another, on none, and under `vmap`."""
+    """A kernel that was first wanted on one mesh is there on another, and on none."""
     kernels.prepared.cache_clear()
     tx = fused(jol.adamw(0.1), sharded=None)
     p, (g,) = jnp.linspace(-1, 1, 64), gradients(jnp.ones(64), 1)

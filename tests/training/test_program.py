@@ -78,13 +78,13 @@ def test_many_steps_are_single_steps(way):
         many, found = make_epoch(make_step(KEEPING, tx), way)(start(KEEPING, tx), dealt)
     assert many.step == 20
     np.testing.assert_array_equal(found[20:], 0)
-    # Other programs round differently: 20 steps of Adam at 0.01 part by a share of 20 * 0.01 at most where a gradient
-    # is as small as its rounding, elsewhere by roundings.
+    # Other programs round differently: where a gradient is nothing but roundings, of a bias before the norm, 20 steps
+    # of Adam at 0.01 may go apart, each by 20 * 0.01; elsewhere they differ by roundings.
     np.testing.assert_allclose(found[:20], losses, rtol=1e-4)
     for (path, mine), theirs in zip(
         jax.tree_util.tree_leaves_with_path(many.params), jax.tree.leaves(state.params), strict=True
     ):
-        before_norm = jax.tree_util.keystr(path) == "['one']['bias'].value"  # its gradient is nothing but roundings
+        before_norm = jax.tree_util.keystr(path) == "['one']['bias'].value"
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2 * 20 * 0.01 if before_norm else 1e-4)
     keys = [part for part in jax.tree.leaves(many.rest) if jnp.issubdtype(part.dtype, jnp.unsignedinteger)]
     assert [int(count) for count in keys] == [20], "one dropout mask a step"

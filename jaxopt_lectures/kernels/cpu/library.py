@@ -79,8 +79,8 @@ def built() -> tuple[Library | str, ...]:
 
 
 def are_none() -> bool:
-    """Whether no kernels came with the package, and none are in the cache."""
-    return not built() and not any(cache().glob("*.so"))
+    """Whether no kernels came with the package, none were made by this process, and none are in the cache."""
+    return not built() and not _made and not any(cache().glob("*.so"))
 
 
 _made: dict[str, Library | str] = {}
